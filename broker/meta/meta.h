@@ -1,0 +1,73 @@
+/* meta: topics, their settings, producer-id blocks, and the identity of the data directory; one metadata log from which all of it is
+ * replayed. Owned by shard 0's loop thread.
+ *
+ * A change is compare-and-set on the topic's version, appended to the metadata log (`__cluster_metadata-0`, Kafka's batch format, synced),
+ * and applied when it is durable, by the code that replays the log at start; only then are a topic's logs made, and only when they are
+ * there is the topic found by meta_find: a topic that a client sees can be produced to.
+ */
+#pragma once
+
+#include "base/diag.h"
+#include "base/map.h"
+#include "base/rand.h"
+#include "broker/config.h"
+#include "broker/log/manager.h"
+
+struct meta;
+
+struct topic {
+    struct str name;               /* owned; 1..249 characters, checked */
+    struct uuid id;                /* random, never zero, never the reserved one; text never begins with '-' */
+    int32_t partition_count;       /* >= 1 */
+    int32_t version;               /* raised by every change */
+    bool internal;                 /* __consumer_offsets and its kin */
+    bool ready;                    /* its logs are there */
+    struct topic_config *config;   /* owned: resolved settings with the source of each (broker/config.h) */
+};
+
+struct meta_options {
+    struct store *store;             /* borrowed */
+    struct log_manager *logs;        /* borrowed */
+    const struct clock *clock;       /* borrowed */
+    const struct diag *diag;         /* borrowed */
+    const struct config *config;     /* borrowed snapshot; meta_set_config swaps it */
+    int32_t start_number;            /* leader epoch of everything in this run */
+    bool clean;                      /* the last stop was clean */
+};
+
+/* Synchronous, before the loop runs: reads the metadata log, opens every topic's logs (creating what a crash left unmade), removes strays. */
+err meta_open(const struct meta_options *options, struct meta **ret_meta);
+void meta_destroy(struct meta *m); /* takes NULL */
+
+const char *meta_cluster_id(const struct meta *m); /* base64url text of a random uuid, constant for the data directory */
+
+struct topic *meta_find(const struct meta *m, struct str name);      /* ready topics only; NULL */
+struct topic *meta_find_id(const struct meta *m, struct uuid id);    /* likewise */
+int32_t meta_topic_count(const struct meta *m);
+struct topic *meta_topic_at(const struct meta *m, int32_t index);    /* ready topics by name, 0 <= index < count */
+
+err meta_check_name(struct str name); /* ERR_INVALID: not a legal topic name (KIP: 1..249 of [a-zA-Z0-9._-], not . or ..) */
+
+struct topic_spec {
+    struct str name;             /* borrowed during the call */
+    int32_t partition_count;     /* -1: the broker's num.partitions */
+    const struct config_pair *overrides; /* borrowed during the call: name, value */
+    int32_t override_count;
+    bool internal;
+};
+
+/* What a change ended with. `topic` is NULL on failure. ERR_EXISTS: there already (or a name that collides in . and _ -> ERR_INVALID with
+ * text). ERR_LIMIT: too many topics or partitions. ERR_INVALID: name or setting. ERR_NO_SPACE, ERR_NOT_FOUND, ERR_STALE. `text` says
+ * why, for people; borrowed during the callback. */
+typedef void meta_done(void *ctx, err e, struct topic *topic, const char *text);
+
+err meta_check_topic(const struct meta *m, const struct topic_spec *spec, struct buf *text); /* what create would refuse, without doing it */
+void meta_create_topic(struct meta *m, const struct topic_spec *spec, meta_done *done, void *ctx);
+void meta_delete_topic(struct meta *m, struct uuid id, meta_done *done, void *ctx);
+void meta_alter_topic(struct meta *m, struct uuid id, const struct config_pair *overrides, int32_t override_count,
+                      meta_done *done, void *ctx); /* replaces the whole set of overrides */
+
+/* A producer id that was never given before and never will be (blocks of 1000 are durable before the first of them is given). */
+void meta_next_producer_id(struct meta *m, void (*done)(void *ctx, err e, int64_t producer_id), void *ctx);
+
+void meta_set_config(struct meta *m, const struct config *config); /* a new snapshot: every topic's settings are resolved again */
