@@ -113,4 +113,8 @@ void log_unwatch(struct log_watcher *w); /* takes one that does not watch */
 /* Moves the start offset up to `offset` (<= high watermark, ERR_RANGE): durable when done is called with OK. */
 void log_delete_records(struct log *log, int64_t offset, void (*done)(void *ctx, err e), void *ctx);
 
+/* Start only, before the loop runs: reads whole batches from `offset` on into memory, blocking; *ret_size 0 at the end. ERR_CORRUPT and
+ * ERR_RANGE as in log_read; ERR_LIMIT: the next batch alone is larger than size. */
+err log_read_blocking(struct log *log, int64_t offset, void *p, size_t size, size_t *ret_size);
+
 void log_set_config(struct log *log, const struct log_config *config); /* from the next append on */
