@@ -21,7 +21,6 @@ struct topic {
     int32_t partition_count;       /* >= 1 */
     int32_t version;               /* raised by every change */
     bool internal;                 /* __consumer_offsets and its kin */
-    bool ready;                    /* its logs are there */
     struct topic_config *config;   /* owned: resolved settings with the source of each (broker/config.h) */
 };
 
@@ -31,15 +30,13 @@ struct meta_options {
     const struct clock *clock;       /* borrowed */
     const struct diag *diag;         /* borrowed */
     const struct config *config;     /* borrowed snapshot; meta_set_config swaps it */
-    int32_t start_number;            /* leader epoch of everything in this run */
+    uint64_t seed;                   /* of ids and hash tables */
     bool clean;                      /* the last stop was clean */
 };
 
 /* Synchronous, before the loop runs: reads the metadata log, opens every topic's logs (creating what a crash left unmade), removes strays. */
 err meta_open(const struct meta_options *options, struct meta **ret_meta);
 void meta_destroy(struct meta *m); /* takes NULL */
-
-const char *meta_cluster_id(const struct meta *m); /* base64url text of a random uuid, constant for the data directory */
 
 struct topic *meta_find(const struct meta *m, struct str name);      /* ready topics only; NULL */
 struct topic *meta_find_id(const struct meta *m, struct uuid id);    /* likewise */
@@ -56,18 +53,24 @@ struct topic_spec {
     bool internal;
 };
 
-/* What a change ended with. `topic` is NULL on failure. ERR_EXISTS: there already (or a name that collides in . and _ -> ERR_INVALID with
- * text). ERR_LIMIT: too many topics or partitions. ERR_INVALID: name or setting. ERR_NO_SPACE, ERR_NOT_FOUND, ERR_STALE. `text` says
- * why, for people; borrowed during the callback. */
-typedef void meta_done(void *ctx, err e, struct topic *topic, const char *text);
+/* What a change ended with; called on the loop, never from inside the call that submitted it. `topic` is NULL on failure and after a
+ * deletion. ERR_NOT_FOUND, ERR_STALE (the version moved), ERR_NO_SPACE, ERR_CLOSED. */
+typedef void meta_done(void *ctx, err e, struct topic *topic);
 
-err meta_check_topic(const struct meta *m, const struct topic_spec *spec, struct buf *text); /* what create would refuse, without doing it */
-void meta_create_topic(struct meta *m, const struct topic_spec *spec, meta_done *done, void *ctx);
-void meta_delete_topic(struct meta *m, struct uuid id, meta_done *done, void *ctx);
-void meta_alter_topic(struct meta *m, struct uuid id, const struct config_pair *overrides, int32_t override_count,
-                      meta_done *done, void *ctx); /* replaces the whole set of overrides */
+/* What meta_create_topic would refuse, without doing it; `text` gets the reason, for people. */
+err meta_check_topic(const struct meta *m, const struct topic_spec *spec, struct buf *text);
 
-/* A producer id that was never given before and never will be (blocks of 1000 are durable before the first of them is given). */
+/* Each submits. OK: `done` will come, later. Otherwise nothing was done and `text` got the reason, for people: ERR_EXISTS (there, or being
+ * made), ERR_INVALID (name, partitions or setting), ERR_LIMIT (topics or partitions), ERR_NOT_FOUND, ERR_STALE, ERR_NO_SPACE, ERR_CLOSED. */
+err meta_create_topic(struct meta *m, const struct topic_spec *spec, struct buf *text, meta_done *done,
+                      void *ctx);
+err meta_delete_topic(struct meta *m, struct uuid id, struct buf *text, meta_done *done, void *ctx);
+
+/* Replaces the whole set of overrides, if the topic still has `version`; who computed the set from the old one asks again on ERR_STALE. */
+err meta_alter_topic(struct meta *m, struct uuid id, int32_t version, const struct config_pair *overrides,
+                     int32_t override_count, struct buf *text, meta_done *done, void *ctx);
+
+/* A producer id that was never given before and never will be: blocks of 1000 are durable before the first of them is given. `done` as above. */
 void meta_next_producer_id(struct meta *m, void (*done)(void *ctx, err e, int64_t producer_id), void *ctx);
 
 void meta_set_config(struct meta *m, const struct config *config); /* a new snapshot: every topic's settings are resolved again */
