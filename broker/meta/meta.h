@@ -45,6 +45,8 @@ struct topic *meta_topic_at(const struct meta *m, int32_t index);    /* ready to
 
 err meta_check_name(struct str name); /* ERR_INVALID: not a legal topic name (KIP: 1..249 of [a-zA-Z0-9._-], not . or ..) */
 
+int32_t meta_topic_index(const struct meta *m, struct str name);     /* of the first ready topic whose name is not before `name` */
+
 struct topic_spec {
     struct str name;             /* borrowed during the call */
     int32_t partition_count;     /* -1: the broker's num.partitions */
@@ -70,7 +72,9 @@ err meta_delete_topic(struct meta *m, struct uuid id, struct buf *text, meta_don
 err meta_alter_topic(struct meta *m, struct uuid id, int32_t version, const struct config_pair *overrides,
                      int32_t override_count, struct buf *text, meta_done *done, void *ctx);
 
-/* A producer id that was never given before and never will be: blocks of 1000 are durable before the first of them is given. `done` as above. */
-void meta_next_producer_id(struct meta *m, void (*done)(void *ctx, err e, int64_t producer_id), void *ctx);
+/* A producer id that was never given before and never will be: blocks of 1000 are durable before the first of them is given. OK: *ret_id is it.
+ * ERR_AGAIN: `done` will come, later. Otherwise nothing was done. */
+err meta_next_producer_id(struct meta *m, void (*done)(void *ctx, err e, int64_t producer_id),
+                          void *ctx, int64_t *ret_id);
 
 void meta_set_config(struct meta *m, const struct config *config); /* a new snapshot: every topic's settings are resolved again */

@@ -1,0 +1,175 @@
+# rivulet: one file, not recursive. `make help` lists what it can do.
+#
+# MODE=release (default) | debug | asan (with ubsan) | tsan | cov. Objects of each mode live in build/MODE/; the programs of
+# release are linked to build/rivuletd and build/rivulet.
+
+MODE   ?= release
+CC     ?= cc
+PREFIX ?= /usr/local
+B      := build/$(MODE)
+GEN    := build/gen
+
+# ---- flags
+
+WARN  := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
+BASE  := -std=c17 -D_GNU_SOURCE -g -fno-common -fstack-protector-strong -fPIE -I. -Ibuild $(WARN)
+LINK  := -pie -Wl,-z,relro,-z,now
+
+FLAGS_release := -O2 -D_FORTIFY_SOURCE=3
+FLAGS_debug   := -O0 -DRIVULET_ABORT_ON_CHECK
+FLAGS_asan    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -DRIVULET_ABORT_ON_CHECK
+FLAGS_tsan    := -O1 -fno-omit-frame-pointer -fsanitize=thread -DRIVULET_ABORT_ON_CHECK
+FLAGS_cov     := -O0 --coverage
+LINK_asan     := -fsanitize=address,undefined
+LINK_tsan     := -fsanitize=thread
+LINK_cov      := --coverage
+
+ifeq ($(filter $(MODE),release debug asan tsan cov),)
+$(error MODE=$(MODE) is not one of release debug asan tsan cov)
+endif
+
+VERSION  := 0.1.0
+CFLAGS   := $(BASE) $(FLAGS_$(MODE)) -DRIVULET_VERSION='"$(VERSION)"'
+LDFLAGS  := $(LINK) $(LINK_$(MODE))
+CODECS   := -lz -lsnappy -llz4 -lzstd -lisal
+LIBS     := $(CODECS) -luv -lpthread
+
+# ---- what there is
+
+SCHEMAS      := $(wildcard protocol/schema/*.msg)
+BASE_SRC     := $(wildcard base/*.c)
+PROTOCOL_SRC := $(filter-out protocol/schemac.c,$(wildcard protocol/*.c))
+BROKER_SRC   := $(filter-out broker/main.c,$(wildcard broker/*.c broker/*/*.c))
+CLIENT_SRC   := $(wildcard client/*.c)
+TOOLS_SRC    := $(filter-out $(wildcard tools/bench_*.c),$(wildcard tools/*.c))
+BENCH_SRC    := $(wildcard tests/bench/*.c)
+KIT_SRC      := $(filter-out tests/kit/failing_mem.c,$(wildcard tests/kit/*.c))
+UNIT_SRC     := $(wildcard tests/unit/test_*.c)
+WIRE_SRC     := $(wildcard tests/wire/test_*.c)
+SIM_SRC      := $(wildcard tests/sim/test_*.c)
+
+objs = $(patsubst %.c,$(B)/%.o,$(1))
+GEN_OBJ  := $(patsubst protocol/schema/%.msg,$(B)/gen/%.o,$(SCHEMAS)) $(if $(SCHEMAS),$(B)/gen/apis.o)
+LOW_LIB  := $(B)/libbase.a $(B)/libprotocol.a
+BROKER_LIB := $(if $(BROKER_SRC),$(B)/librivuletd.a)
+CLIENT_LIB := $(if $(CLIENT_SRC),$(B)/librivulet.a)
+KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
+PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
+TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
+
+.PHONY: all run test unit wire sim demo killloop tidy format fuzz peers bench install clean deps help fresh
+.SECONDARY:
+.DELETE_ON_ERROR:
+
+all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
+
+help:
+	@echo "make [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|format|fuzz|peers|bench|install|clean]"
+
+# ---- generated code: protocol/schema/*.msg -> build/gen
+
+build/schemac: protocol/schemac.c
+	@mkdir -p build
+	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -I. $(WARN) -o $@ $<
+
+$(GEN)/.done: build/schemac $(SCHEMAS)
+	@mkdir -p $(GEN)
+	build/schemac $(GEN) $(SCHEMAS)
+	@touch $@
+
+$(GEN)/%.c $(GEN)/%.h: $(GEN)/.done ;
+
+$(B)/gen/%.o: $(GEN)/.done
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $(GEN)/$*.c
+
+# ---- compiling
+
+$(B)/%.o: %.c $(if $(SCHEMAS),$(GEN)/.done)
+	@mkdir -p $(@D)
+	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+define archive
+	@rm -f $@
+	$(AR) rcs $@ $^
+endef
+
+$(B)/libbase.a: $(call objs,$(BASE_SRC)) ; $(archive)
+$(B)/libprotocol.a: $(call objs,$(PROTOCOL_SRC)) $(GEN_OBJ) ; $(archive)
+$(B)/librivulet.a: $(call objs,$(CLIENT_SRC)) ; $(archive)
+$(B)/librivuletd.a: $(call objs,$(BROKER_SRC)) ; $(archive)
+$(B)/libkit.a: $(call objs,$(KIT_SRC)) ; $(archive)
+
+$(B)/rivuletd: $(B)/broker/main.o $(BROKER_LIB) $(LOW_LIB)
+	$(CC) $(LDFLAGS) -o $@ $(B)/broker/main.o $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+
+$(B)/rivulet: $(call objs,$(TOOLS_SRC)) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
+	$(CC) $(LDFLAGS) -o $@ $(call objs,$(TOOLS_SRC)) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS) -ljansson
+
+build/rivuletd: build/release/rivuletd
+	ln -f $< $@
+build/rivulet: build/release/rivulet
+	ln -f $< $@
+
+# ---- tests: each file of tests/{unit,wire,sim} is one program. One that sweeps allocation failures is called *_oom.c and gets the failing
+# allocator in the place of base/mem.c.
+
+$(B)/tests/%_oom: $(B)/tests/%_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
+	$(CC) $(LDFLAGS) -o $@ $(B)/tests/$*_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
+
+$(B)/tests/%: $(B)/tests/%.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
+	$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
+
+run_tests = tests/run $(MODE) $(patsubst %.c,$(B)/%,$(1))
+
+unit: $(patsubst %.c,$(B)/%,$(UNIT_SRC))
+	@$(call run_tests,$(UNIT_SRC))
+wire: $(patsubst %.c,$(B)/%,$(WIRE_SRC)) all
+	@$(call run_tests,$(WIRE_SRC))
+sim: $(patsubst %.c,$(B)/%,$(SIM_SRC))
+	@$(call run_tests,$(SIM_SRC))
+
+test: deps
+	@$(MAKE) --no-print-directory MODE=$(MODE) check
+
+.PHONY: check
+check: all $(TESTS)
+	@$(call run_tests,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC)) $(if $(filter release,$(MODE)),$(wildcard tests/scripts/test_*))
+
+# ---- the rest of the two commands
+
+deps:
+	@tools/packaging/deps.sh
+
+run: deps
+	@$(MAKE) --no-print-directory all
+	@exec build/rivuletd $(ARGS)
+
+demo: all
+	tests/demo/run
+killloop: all
+	tests/killloop/run --cycles $(or $(CYCLES),200)
+peers: all
+	tests/peers/run
+fresh:
+	tests/fresh.sh
+bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
+	tests/bench/run
+fuzz:
+	tests/fuzz/run $(or $(TIME),60)
+
+SOURCES := $(wildcard base/*.[ch] protocol/*.[ch] client/*.[ch] broker/*.[ch] broker/*/*.[ch] tools/*.[ch] tests/*/*.[ch])
+format:
+	clang-format-14 -i $(SOURCES)
+tidy: all
+	tests/tidy/run
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/rivulet
+	install -m 755 build/rivuletd build/rivulet $(DESTDIR)$(PREFIX)/bin
+	install -m 644 README.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/rivulet
+
+clean:
+	rm -rf build
+
+-include $(shell find $(B) -name '*.d' 2>/dev/null)
