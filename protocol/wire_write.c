@@ -317,23 +317,30 @@ static bool slices_equal(const void *a, size_t a_len, const void *b, size_t b_le
     return !a == !b && a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
 }
 
+static bool is_default(const struct wire_struct *t, const struct wire_field *f, const uint8_t *in);
+
+static bool is_default_struct(const struct wire_struct *t, const uint8_t *in)
+{
+    for (int i = 0; i < t->field_count + t->tagged_count; i++) {
+        if (!is_default(t, &t->fields[i], in)) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static bool is_default(const struct wire_struct *t, const struct wire_field *f, const uint8_t *in)
 {
     const uint8_t *defaults = t->defaults;
     if (f->flags & WIRE_ARRAY) {
         return count_at(in, f) == count_at(defaults, f);
     }
-    if (f->flags & WIRE_POINTER) {
-        return !pointer_at(in, f->offset);
+    if (f->flags & WIRE_POINTER) { /* tagged: one with nothing but defaults is left out, too */
+        const uint8_t *p = pointer_at(in, f->offset);
+        return !p || (f->tag >= 0 && is_default_struct(f->type, p));
     }
     switch ((enum wire_kind)f->kind) {
-    case WIRE_STRUCT:
-        for (int i = 0; i < f->type->field_count + f->type->tagged_count; i++) {
-            if (!is_default(f->type, &f->type->fields[i], in + f->offset)) {
-                return false;
-            }
-        }
-        return true;
+    case WIRE_STRUCT: return is_default_struct(f->type, in + f->offset);
     case WIRE_STRING: {
         const struct str *a = (const void *)(in + f->offset);
         const struct str *b = (const void *)(defaults + f->offset);
