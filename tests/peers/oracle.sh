@@ -20,17 +20,19 @@ fi
 make -s "$check"
 mkdir -p "$work"
 "$check" list >"$work/list"
-oracle="java -Xmx256m -XX:+UseSerialGC -cp $jars/* tests/peers/oracle/Oracle.java"
+oracle() {
+    timeout 300 java -Xmx256m -XX:+UseSerialGC -cp "$jars/*" tests/peers/oracle/Oracle.java "$@"
+}
 
 if [ "${1:-}" = sample ]; then
     mkdir -p tests/data/messages
-    $oracle write "$work/list" tests/data/messages/java.gz 2026 5
+    oracle write "$work/list" tests/data/messages/java.gz 2026 5
     exec "$check"
 fi
 seed=${1:-$(od -An -N4 -tu4 /dev/urandom | tr -d ' ')}
 rounds=${2:-30}
 echo "oracle: seed $seed, $rounds rounds"
-timeout 300 $oracle write "$work/list" "$work/java.gz" "$seed" "$rounds"
+oracle write "$work/list" "$work/java.gz" "$seed" "$rounds"
 timeout 300 "$check" check "$work/java.gz"
 timeout 300 "$check" write "$work/c.gz" "$seed" "$rounds"
-timeout 300 $oracle read "$work/c.gz"
+oracle read "$work/c.gz"
