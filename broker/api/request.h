@@ -1,0 +1,171 @@
+/* request: one request, from its frame to its answer. This is what handlers are written against.
+ *
+ *     err api_offset_fetch(struct request *req)
+ *     {
+ *         const struct offset_fetch_request *in = request_body(req);
+ *         struct offset_fetch_response *out = request_reply(req);   wire defaults are set
+ *         ...                              arrays: wire_array(&req->arena, &TABLE, count)
+ *         reply(req, 0);
+ *         return OK;
+ *     }
+ *
+ * What a handler returns: OK means that it has replied, or that it parked the request and will
+ * reply later. An error means that no answer can be given (usually arena_error: the request wants
+ * more memory than it may have): the connection is closed, with a log line. After an error nothing
+ * of the handler's may still point to the request, holds excepted. What a client did wrong is no
+ * such error: it is an answer with an error code.
+ *
+ * Parking. Return OK without having replied; call reply() from a later callback on the loop.
+ * Whatever will come back with a pointer to the request counts as a *hold*:
+ *
+ *     request_hold(req);                        before the submit (undo it if the submit was
+ * refused) log_find_time(log, &q);
+ *     ... in q.done: fill in the answer; if (last one) reply(req, 0); then request_release(req),
+ * always, last.
+ *
+ * When the connection closes meanwhile, the request is *dropped*: `on_drop`, if the handler set it,
+ * is called once, to take it out of what will not come back by itself (timers, watches, a
+ * coordinator's tokens); then its memory (request, arena, frame) goes as soon as the last hold is
+ * released. Until then completions find it whole; request_is_dropped tells; reply() to it does
+ * nothing. A parked request that has neither holds nor an on_drop nor a timer of its own would
+ * never be answered: that is the handler's bug.
+ *
+ * Memory: `arena` lives as long as the request; strings, bytes and records of the body borrow from
+ * the frame, which does too. Answers may borrow from both, and from the topic names of meta only
+ * until the handler returns to the loop (copy them with request_copy): a reply may be encoded after
+ * the call to reply(), when its turn in the connection's order has come.
+ *
+ * One thread: the shard's.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/list.h"
+#include "base/str.h"
+#include "broker/api/env.h"
+#include "protocol/error.h"
+#include "protocol/frame.h"
+
+struct api_row;
+struct session;
+struct log_read;
+struct request_extents;
+
+/* Where a client can reach this broker: what Metadata, FindCoordinator and the like answer. */
+struct endpoint {
+    struct str
+        host; /* borrowed from the session: as advertised, or the address that the client dialled */
+    int32_t port; /* 1..65535 */
+};
+
+enum request_state {
+    REQUEST_QUEUED,   /* its turn has not come: not decoded yet */
+    REQUEST_STARTED,  /* with its handler, or parked */
+    REQUEST_ANSWERED, /* replied, waiting for its turn to be encoded */
+    REQUEST_DROPPED,  /* the connection is gone; waits for its holds */
+};
+
+struct request {
+    struct api_env *env;          /* borrowed */
+    const struct api_row *api;    /* its row of apis.def */
+    struct request_header header; /* client_id borrows from the frame; may be null */
+    struct session *session;      /* the connection; NULL once it is dropped */
+    struct str principal;         /* "User:ANONYMOUS" until there is security; borrowed */
+    struct str listener; /* name of the listener it came by; borrowed from the configuration */
+    struct str
+        peer; /* "127.0.0.1:50123" for log lines; borrowed from the session, empty once dropped */
+    struct str peer_host; /* "/127.0.0.1", as Kafka shows a member's host; likewise */
+    void *body;           /* decoded, in the arena: request_body */
+    void *reply;          /* in the arena: request_reply */
+    struct arena arena;   /* owned */
+    void (*on_drop)(struct request *req); /* the handler's, or NULL; see above */
+    void *handler;                   /* the handler's own, usually in the arena; NULL at first */
+    struct request_extents *extents; /* owned: what request_records took over */
+    int64_t arrived_us;              /* monotonic: its last byte was read */
+    int64_t started_us;              /* handed to the handler */
+    int64_t submitted_us;            /* the handler's last append was submitted; 0: none */
+    int64_t durable_us;              /* its last append was durable; 0: none */
+    int64_t answered_us;             /* reply() was called */
+    int64_t sent_us;                 /* its answer was handed to the connection */
+    size_t charged_bytes;            /* what of the budget it has */
+    enum request_state state;
+    int32_t holds; /* completions that will come back; >= 0 */
+    bool no_reply; /* nothing goes out for it (acks=0) */
+
+    /* the session's */
+    struct list link;        /* in the session's queue */
+    struct frame_ref *frame; /* one reference, or NULL when the bytes were copied to the arena */
+    const uint8_t *bytes;    /* the frame without its size */
+    size_t size;             /* of it */
+};
+
+static inline const void *request_body(const struct request *req)
+{
+    return req->body;
+}
+
+static inline void *request_reply(struct request *req)
+{
+    return req->reply;
+}
+
+/* The answer is complete. Called once; the request may be gone when it returns, unless it is held.
+ */
+void reply(struct request *req, int32_t throttle_ms);
+void reply_nothing(struct request *req); /* done, and nothing goes out (acks=0) */
+void request_close(struct request *req,
+                   const char *reason); /* no answer; its connection is closed, with a log line */
+
+void request_hold(struct request *req);
+void request_release(struct request *req); /* may free it */
+
+static inline bool request_is_dropped(const struct request *req)
+{
+    return req->state == REQUEST_DROPPED;
+}
+
+struct str request_copy(struct request *req,
+                        struct str s); /* into the arena; ptr NULL on failure (and for null) */
+
+/* The extents of a read, as the value of a field of type records. They belong to the request from
+ * then on. count 0 gives empty records, not null ones. ptr and extents both NULL and len 0 with
+ * arena_error set: no memory, and the extents were released. */
+struct wire_records request_records(struct request *req, struct log_read *read);
+
+struct endpoint request_endpoint(const struct request *req);
+
+/* ---- seams ---- */
+
+enum acl_operation { /* Kafka's codes */
+                     ACL_READ = 3,
+                     ACL_WRITE = 4,
+                     ACL_CREATE = 5,
+                     ACL_DELETE = 6,
+                     ACL_ALTER = 7,
+                     ACL_DESCRIBE = 8,
+                     ACL_CLUSTER_ACTION = 9,
+                     ACL_DESCRIBE_CONFIGS = 10,
+                     ACL_ALTER_CONFIGS = 11,
+                     ACL_IDEMPOTENT_WRITE = 12,
+};
+
+enum acl_resource { /* Kafka's codes */
+                    ACL_TOPIC = 2,
+                    ACL_GROUP = 3,
+                    ACL_CLUSTER = 4,
+                    ACL_TRANSACTIONAL_ID = 5,
+};
+
+/* May the principal do it? Yes to everything until there is security. The name of the cluster is
+ * "kafka-cluster". */
+bool authorize(const struct request *req, enum acl_operation op, enum acl_resource type,
+               struct str name);
+
+/* For the fields *_authorized_operations: one bit (1 << code) for each operation that the resource
+ * knows and the principal may do. */
+int32_t authorized_operations(const struct request *req, enum acl_resource type, struct str name);
+
+/* Does this shard of this broker own it? Otherwise NOT_LEADER_OR_FOLLOWER, NOT_COORDINATOR. Yes to
+ * everything while there is one. */
+bool owns_partition(const struct request *req, struct uuid topic_id, int32_t partition);
+bool owns_group(const struct request *req, struct str group_id);
