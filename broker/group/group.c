@@ -215,7 +215,9 @@ static void step_leave(struct group *g, const struct group_event *e, const struc
     for (size_t i = 0; i < l->leaver_count; i++) {
         errors[i] = leave_one(g, &l->leavers[i], fx);
     }
-    fx_answer(fx, e->token, GROUP_OK)->leave_errors = errors;
+    struct group_answer *a = fx_answer(fx, e->token, GROUP_OK);
+    a->leave_errors = errors;
+    a->leave_count = l->leaver_count;
     bool members_left = map_count(&g->members) != members_before;
     bool pending_left = map_count(&g->pending) != pending_before;
     if (members_left || (pending_left && g->state == GROUP_PREPARING)) {

@@ -349,7 +349,8 @@ struct group_answer {
     size_t member_count;                       /* of members */
     struct bytes assignment;                   /* sync */
     const enum group_error
-        *leave_errors; /* leave: one for each leaver, in their order; NULL: all as `error` */
+        *leave_errors;  /* leave: one for each leaver, in their order; NULL: all as `error` */
+    size_t leave_count; /* of leave_errors */
 };
 
 struct group_append {
