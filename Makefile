@@ -3,6 +3,8 @@
 # MODE=release (default) | debug | asan (with ubsan) | tsan | cov. Objects of each mode live in build/MODE/; the programs of
 # release are linked to build/rivuletd and build/rivulet.
 
+MAKEFLAGS += --no-builtin-rules # or make looks for a way to make the .d files, and finds one
+
 MODE   ?= release
 CC     ?= cc
 PREFIX ?= /usr/local
