@@ -2,7 +2,7 @@
 
 #include <stddef.h>
 
-/* By code, from -1 on, without a gap (tests/unit/test_error.c). */
+/* By code, from -1 on, without a gap (tests/unit/test_frame.c). */
 static const struct kafka_error_info infos[] = {
 #define X(n, c, r, t) {.code = (c), .retriable = (r), .name = #n, .text = (t)},
 #include "protocol/error.def"

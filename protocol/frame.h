@@ -29,8 +29,8 @@ err frame_size(const uint8_t bytes[FRAME_SIZE_BYTES], int32_t limit, int32_t *re
 
 /* Decodes the header of a request; r stands at the body after it. With an unknown key or a version
  * outside of the schema: ERR_UNSUPPORTED, with key, version and correlation id filled in (an
- * ApiVersions request of a version that is too high is answered all the same, see NOTES of
- * KIP-511: its client id is read too). */
+ * ApiVersions request of a version that is too high is answered all the same, as
+ * KIP-511 has it: its client id is read too). */
 err request_header_decode(struct reader *r, struct request_header *ret_header);
 
 /* Is the body of this version flexible? */
