@@ -106,7 +106,8 @@ void rv_client_on_log(struct rv_client *client,
 static void client_pump(struct rv_client *c)
 {
     meta_pump(&c->meta);
-    list_each_safe(link, after, &c->parts) {
+    list_each_safe(link, after, &c->parts)
+    {
         struct part *part = list_entry(link, struct part, link);
         part->pump(part);
     }

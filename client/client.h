@@ -1,6 +1,6 @@
 /* client: what everything of one rv_client hangs off, and its turn: events, timers, and then every
- * part is asked to do what can be done now ("pumped"). Callbacks of calls only note what came; decisions are
- * taken in the pumps. One thread. */
+ * part is asked to do what can be done now ("pumped"). Callbacks of calls only note what came;
+ * decisions are taken in the pumps. One thread. */
 #pragma once
 
 #include "base/clock.h"
@@ -29,12 +29,12 @@ struct rv_client {
     struct rng rng;            /* jitter, sticky partitions */
     int epoll_fd;
     struct timers timers;
-    struct list conns;             /* struct conn, owned */
-    struct list dirty;             /* conns with bytes to write */
-    struct list failed;            /* calls to end in the next turn */
-    struct bootstrap *bootstraps;  /* owned */
+    struct list conns;            /* struct conn, owned */
+    struct list dirty;            /* conns with bytes to write */
+    struct list failed;           /* calls to end in the next turn */
+    struct bootstrap *bootstraps; /* owned */
     int bootstrap_count;
-    int next_bootstrap;            /* whose turn it is */
+    int next_bootstrap; /* whose turn it is */
     struct meta meta;
     struct list parts;
     int32_t next_lane;

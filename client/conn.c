@@ -1,9 +1,10 @@
 /* Invariants:
- * 1. a call is in exactly one place: idle (conn NULL), a connection's waiting or sent list, or the client's
- *    failed list;
+ * 1. a call is in exactly one place: idle (conn NULL), a connection's waiting or sent list, or the
+ * client's failed list;
  * 2. correlation ids of `sent` rise by one; the next answer belongs to the first of them;
  * 3. a sent call that its owner cancels leaves a deaf stand-in in its place, so that 2 holds;
- * 4. done runs from client_turn only, with the call idle, so that it may be submitted again in there.
+ * 4. done runs from client_turn only, with the call idle, so that it may be submitted again in
+ * there.
  */
 #include "client/conn.h"
 
@@ -25,9 +26,9 @@
 #include <unistd.h>
 
 enum {
-    OUT_LIMIT = 256 << 20,     /* bytes queued on one connection; calls are bounded by their owners */
-    OUT_KEEP_BYTES = 1 << 20,  /* a larger buffer is given back when it has been written */
-    ANSWERS_A_TURN = 64,       /* then others have their turn */
+    OUT_LIMIT = 256 << 20, /* bytes queued on one connection; calls are bounded by their owners */
+    OUT_KEEP_BYTES = 1 << 20, /* a larger buffer is given back when it has been written */
+    ANSWERS_A_TURN = 64,      /* then others have their turn */
     CALL_ARENA_LIMIT = 256 << 20,
 };
 
@@ -438,8 +439,8 @@ static void hello_done(struct call *call, const struct answer *answer)
     for (int32_t i = 0; i < r->api_keys_count; i++) {
         int16_t key = r->api_keys[i].api_key;
         if (key >= 0 && key < API_KEY_LIMIT) {
-            k->apis[key] =
-                (struct api_range){.min = r->api_keys[i].min_version, .max = r->api_keys[i].max_version};
+            k->apis[key] = (struct api_range){.min = r->api_keys[i].min_version,
+                                              .max = r->api_keys[i].max_version};
             told = key == API_VERSIONS_KEY ? r->api_keys[i].max_version : told;
         }
     }
@@ -462,7 +463,8 @@ static void hello_done(struct call *call, const struct answer *answer)
 static void conn_write(struct conn *k)
 {
     while (k->out_position < k->out.len) {
-        ssize_t n = send(k->fd, k->out.ptr + k->out_position, k->out.len - k->out_position, MSG_NOSIGNAL);
+        ssize_t n =
+            send(k->fd, k->out.ptr + k->out_position, k->out.len - k->out_position, MSG_NOSIGNAL);
         if (n < 0) {
             if (errno == EINTR) {
                 continue;
@@ -567,7 +569,8 @@ static bool stage_take(struct conn *k)
         int32_t size;
         int64_t most = setting(k->client, OPT_RECEIVE_MAX_BYTES);
         if (frame_size(k->stage + position, (int32_t)most, &size) != OK || size < 4) {
-            conn_drop(k, RV_E_LOST, "not an answer of Kafka's protocol, or over receive.message.max.bytes");
+            conn_drop(k, RV_E_LOST,
+                      "not an answer of Kafka's protocol, or over receive.message.max.bytes");
             return false;
         }
         struct frame *f = mem_alloc(sizeof *f + (size_t)size);
@@ -678,7 +681,8 @@ static struct conn *conn_create(struct rv_client *c, int32_t node, int32_t lane,
 
 static struct conn *conn_find(struct rv_client *c, int32_t node, int32_t lane)
 {
-    list_each(link, &c->conns) {
+    list_each(link, &c->conns)
+    {
         struct conn *k = list_entry(link, struct conn, link);
         if (k->node == node && k->lane == lane) {
             return k;
@@ -691,7 +695,8 @@ struct conn *conn_get(struct rv_client *client, int32_t node, int32_t lane)
 {
     const struct broker *b = meta_broker(&client->meta, node);
     struct conn *k = conn_find(client, node, lane);
-    if (k && b && (k->port != b->port || strcmp(k->host, b->host) != 0)) { /* the broker has moved */
+    if (k && b &&
+        (k->port != b->port || strcmp(k->host, b->host) != 0)) { /* the broker has moved */
         conn_drop(k, RV_E_LOST, "the broker has a new address");
         snprintf(k->host, sizeof k->host, "%s", b->host);
         k->port = b->port;
@@ -723,7 +728,8 @@ struct conn *conn_any(struct rv_client *client, int32_t lane)
     if (best) {
         return best;
     }
-    list_each(link, &client->conns) {
+    list_each(link, &client->conns)
+    {
         struct conn *k = list_entry(link, struct conn, link);
         if (k->state == CONN_UP && k->lane == lane) {
             return k;
@@ -745,7 +751,8 @@ static void conn_destroy(struct conn *k)
 
 void conn_close_lane(struct rv_client *client, int32_t lane)
 {
-    list_each_safe(link, after, &client->conns) {
+    list_each_safe(link, after, &client->conns)
+    {
         struct conn *k = list_entry(link, struct conn, link);
         if (k->lane == lane) {
             conn_drop(k, RV_E_STATE, "closed");
@@ -802,14 +809,16 @@ int conns_init(struct rv_client *client, struct rv_error *ret_error)
         p += n;
     }
     if (client->bootstrap_count == 0) {
-        return error_set(ret_error, RV_E_OPTION, "option bootstrap.servers is missing: HOST:PORT,...");
+        return error_set(ret_error, RV_E_OPTION,
+                         "option bootstrap.servers is missing: HOST:PORT,...");
     }
     return RV_OK;
 }
 
 void conns_finish(struct rv_client *client)
 {
-    list_each_safe(link, after, &client->conns) {
+    list_each_safe(link, after, &client->conns)
+    {
         struct conn *k = list_entry(link, struct conn, link);
         conn_drop(k, RV_E_STATE, "closed");
         conn_destroy(k);

@@ -14,34 +14,35 @@ struct code_row {
 };
 
 static const struct code_row own_codes[] = {
-    {RV_OK, 0, "RV_OK", "no error"},
-    {RV_E_MEMORY, RV_RETRIABLE, "RV_E_MEMORY", "out of memory"},
-    {RV_E_OPTION, 0, "RV_E_OPTION", "bad option"},
-    {RV_E_ARGUMENT, 0, "RV_E_ARGUMENT", "bad argument"},
-    {RV_E_STATE, 0, "RV_E_STATE", "not possible now"},
-    {RV_E_TIMED_OUT, RV_RETRIABLE | RV_UNSURE, "RV_E_TIMED_OUT", "timed out"},
-    {RV_E_FULL, RV_RETRIABLE, "RV_E_FULL", "buffer.memory is in use"},
-    {RV_E_CONNECT, RV_RETRIABLE, "RV_E_CONNECT", "cannot connect"},
-    {RV_E_LOST, RV_RETRIABLE | RV_UNSURE, "RV_E_LOST", "the connection broke before the answer came"},
-    {RV_E_VERSION, 0, "RV_E_VERSION", "the broker serves no version of this request that we speak"},
-    {RV_E_PROTOCOL, RV_UNSURE, "RV_E_PROTOCOL", "the broker's answer cannot be understood"},
-    {RV_E_TOO_LARGE, 0, "RV_E_TOO_LARGE", "too large"},
-    {RV_E_CORRUPT, 0, "RV_E_CORRUPT", "damaged records"},
-    {RV_E_CODEC, 0, "RV_E_CODEC", "unknown compression"},
-    {RV_E_NO_OFFSET, 0, "RV_E_NO_OFFSET", "no usable offset, and auto.offset.reset=none"},
-    {RV_E_LOST_MEMBER, RV_REJOIN, "RV_E_LOST_MEMBER", "not a member of the group any more"},
-    {RV_E_ABSENT, 0, "RV_E_ABSENT", "there is no such thing"},
+    {RV_OK,            0,                        "RV_OK",            "no error"                                                  },
+    {RV_E_MEMORY,      RV_RETRIABLE,             "RV_E_MEMORY",      "out of memory"                                             },
+    {RV_E_OPTION,      0,                        "RV_E_OPTION",      "bad option"                                                },
+    {RV_E_ARGUMENT,    0,                        "RV_E_ARGUMENT",    "bad argument"                                              },
+    {RV_E_STATE,       0,                        "RV_E_STATE",       "not possible now"                                          },
+    {RV_E_TIMED_OUT,   RV_RETRIABLE | RV_UNSURE, "RV_E_TIMED_OUT",   "timed out"                                                 },
+    {RV_E_FULL,        RV_RETRIABLE,             "RV_E_FULL",        "buffer.memory is in use"                                   },
+    {RV_E_CONNECT,     RV_RETRIABLE,             "RV_E_CONNECT",     "cannot connect"                                            },
+    {RV_E_LOST,        RV_RETRIABLE | RV_UNSURE, "RV_E_LOST",
+     "the connection broke before the answer came"                                                                               },
+    {RV_E_VERSION,     0,                        "RV_E_VERSION",     "the broker serves no version of this request that we speak"},
+    {RV_E_PROTOCOL,    RV_UNSURE,                "RV_E_PROTOCOL",    "the broker's answer cannot be understood"                  },
+    {RV_E_TOO_LARGE,   0,                        "RV_E_TOO_LARGE",   "too large"                                                 },
+    {RV_E_CORRUPT,     0,                        "RV_E_CORRUPT",     "damaged records"                                           },
+    {RV_E_CODEC,       0,                        "RV_E_CODEC",       "unknown compression"                                       },
+    {RV_E_NO_OFFSET,   0,                        "RV_E_NO_OFFSET",   "no usable offset, and auto.offset.reset=none"              },
+    {RV_E_LOST_MEMBER, RV_REJOIN,                "RV_E_LOST_MEMBER", "not a member of the group any more"                        },
+    {RV_E_ABSENT,      0,                        "RV_E_ABSENT",      "there is no such thing"                                    },
 };
 
 /* Kafka's codes that mean more to a caller than "may succeed later". */
 static const struct code_row kafka_flags[] = {
-    {KERR_ILLEGAL_GENERATION, RV_REJOIN, "", ""},
-    {KERR_UNKNOWN_MEMBER_ID, RV_REJOIN, "", ""},
-    {KERR_REBALANCE_IN_PROGRESS, RV_REJOIN, "", ""},
-    {KERR_FENCED_INSTANCE_ID, RV_FATAL, "", ""},
-    {KERR_REQUEST_TIMED_OUT, RV_RETRIABLE | RV_UNSURE, "", ""},
+    {KERR_ILLEGAL_GENERATION,               RV_REJOIN,                "", ""},
+    {KERR_UNKNOWN_MEMBER_ID,                RV_REJOIN,                "", ""},
+    {KERR_REBALANCE_IN_PROGRESS,            RV_REJOIN,                "", ""},
+    {KERR_FENCED_INSTANCE_ID,               RV_FATAL,                 "", ""},
+    {KERR_REQUEST_TIMED_OUT,                RV_RETRIABLE | RV_UNSURE, "", ""},
     {KERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, RV_RETRIABLE | RV_UNSURE, "", ""},
-    {KERR_UNKNOWN_SERVER_ERROR, RV_UNSURE, "", ""},
+    {KERR_UNKNOWN_SERVER_ERROR,             RV_UNSURE,                "", ""},
 };
 
 static const struct code_row *own_code(int code)

@@ -7,7 +7,7 @@
 /* Sets *ret_error (which may be NULL) and returns `code`. The flags follow from the code. */
 int error_set(struct rv_error *ret_error, int code, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-int error_memory(struct rv_error *ret_error); /* RV_E_MEMORY */
+int error_memory(struct rv_error *ret_error);                            /* RV_E_MEMORY */
 int error_copy(struct rv_error *ret_error, const struct rv_error *from); /* returns its code */
 unsigned error_flags(int code);    /* enum rv_flag that go with a code */
 const char *error_about(int code); /* what a code means, in a few words */

@@ -77,6 +77,7 @@ struct topic *meta_topic(struct meta *m, const char *name, bool may_create)
             return NULL;
         }
         t->may_create = may_create;
+        m->not_before_ms = m->failures ? m->not_before_ms : 0;
         meta_refresh(m);
     } else if (may_create && !t->may_create) {
         t->may_create = true;
@@ -192,7 +193,8 @@ static int partitions_take(struct topic *t, const struct metadata_response_topic
     bool same = uuid_eq(t->id, in->topic_id);
     int32_t count = 0;
     for (int32_t i = 0; i < in->partitions_count; i++) {
-        if (in->partitions[i].partition_index >= 0 && in->partitions[i].partition_index < in->partitions_count) {
+        if (in->partitions[i].partition_index >= 0 &&
+            in->partitions[i].partition_index < in->partitions_count) {
             count++;
         }
     }
@@ -236,7 +238,7 @@ static bool topic_take(struct meta *m, const struct metadata_response_topic *in)
     }
     t->code = in->error_code;
     if (t->code != KERR_NONE) {
-        return error_is_retriable(t->code) && t->may_create;
+        return error_is_retriable(t->code);
     }
     int code = partitions_take(t, in);
     if (code != RV_OK) {
@@ -254,8 +256,9 @@ static bool topic_take(struct meta *m, const struct metadata_response_topic *in)
 static void meta_back_off(struct meta *m)
 {
     struct rv_client *c = m->client;
-    m->not_before_ms = client_now(c) + client_backoff(c, setting(c, OPT_RETRY_BACKOFF_MS),
-                                                      setting(c, OPT_RETRY_BACKOFF_MAX_MS), m->failures);
+    m->not_before_ms =
+        client_now(c) + client_backoff(c, setting(c, OPT_RETRY_BACKOFF_MS),
+                                       setting(c, OPT_RETRY_BACKOFF_MAX_MS), m->failures);
     m->failures++;
 }
 

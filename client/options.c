@@ -16,6 +16,7 @@ struct option_row {
     int64_t least, most; /* of NUMBER */
 };
 
+/* clang-format off */
 static const struct option_row rows[OPT_COUNT] = {
 #define OPTION(id, owner, name, kind, fallback, least, most, choices, about)                       \
     {name, fallback, choices, kind, least, most},
@@ -33,6 +34,7 @@ static const struct rv_option_info infos[OPT_COUNT + 1] = {
 #include "client/options.def"
 #undef OPTION
     {NULL, NULL, NULL, NULL}};
+/* clang-format on */
 
 const struct rv_option_info *rv_options(void)
 {
@@ -60,8 +62,8 @@ static int number_set(struct settings *s, int i, const char *value, struct rv_er
     int64_t n = 0;
     if (str_to_int64(str_of(value), &n) != OK || n < row->least || n > row->most) {
         return error_set(ret_error, RV_E_OPTION,
-                         "option %s: '%.60s' is not a whole number from %lld to %lld", row->name, value,
-                         (long long)row->least, (long long)row->most);
+                         "option %s: '%.60s' is not a whole number from %lld to %lld", row->name,
+                         value, (long long)row->least, (long long)row->most);
     }
     s->numbers[i] = n;
     return RV_OK;
@@ -76,8 +78,8 @@ static int value_set(struct settings *s, int i, const char *value, struct rv_err
     if (row->kind == CHOICE) {
         int place = choice_place(row->choices, value);
         if (place < 0) {
-            return error_set(ret_error, RV_E_OPTION, "option %s: '%.60s' is not one of %s", row->name,
-                             value, row->choices);
+            return error_set(ret_error, RV_E_OPTION, "option %s: '%.60s' is not one of %s",
+                             row->name, value, row->choices);
         }
         s->numbers[i] = place;
         return RV_OK;

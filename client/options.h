@@ -1,5 +1,6 @@
-/* options: names and values as the caller gives them, checked against options.def and kept as numbers
- * and texts. Owned by the client, producer or consumer that was opened with them; never change. */
+/* options: names and values as the caller gives them, checked against options.def and kept as
+ * numbers and texts. Owned by the client, producer or consumer that was opened with them; never
+ * change. */
 #pragma once
 
 #include "client/rivulet.h"

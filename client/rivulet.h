@@ -1,31 +1,36 @@
 /* rivulet.h: the client library of rivulet. It speaks Apache Kafka's protocol, so it works with
  * rivulet and with Apache Kafka. This header is the manual.
  *
- * THE SHAPE. A *client* (rv_client_open) owns connections and what is known about the cluster. On it
- * you open *producers* and *consumers*, and ask *admin* questions. Close what you opened on a client
- * before the client.
+ * THE SHAPE. A *client* (rv_client_open) owns connections and what is known about the cluster. On
+ * it you open *producers* and *consumers*, and ask *admin* questions. Close what you opened on a
+ * client before the client.
  *
- * NO HIDDEN THREADS. Everything happens inside the calls that you make. There are two ways to drive it:
+ * NO HIDDEN THREADS. Everything happens inside the calls that you make. There are two ways to drive
+ * it:
  *   - blocking: rv_poll, rv_flush, rv_commit, every admin call: they wait, up to the time you give;
  *   - your own loop: wait until rv_fd is readable or rv_timeout milliseconds have passed, then call
- *     rv_process; it never blocks (but see "names" below). rv_send and rv_poll with a timeout of 0 fit in.
- * Any call that works on a client also moves everything else of that client on: records are sent,
- * answers taken in, heartbeats go out. A program that makes no rv_ call for longer than
- * `session.timeout.ms` loses its partitions to other members of its group, and is told so (RV_LOST).
- * Names of hosts are resolved with getaddrinfo, which may block; numeric addresses never do.
+ *     rv_process; it never blocks (but see "names" below). rv_send and rv_poll with a timeout of 0
+ * fit in. Any call that works on a client also moves everything else of that client on: records are
+ * sent, answers taken in, heartbeats go out. A program that makes no rv_ call for longer than
+ * `session.timeout.ms` loses its partitions to other members of its group, and is told so
+ * (RV_LOST). Names of hosts are resolved with getaddrinfo, which may block; numeric addresses never
+ * do.
  *
  * THREADS. A client and everything opened on it belong to one thread at a time: use it from one
- * thread, or put your own lock around it. Different clients are independent. There is no global state.
+ * thread, or put your own lock around it. Different clients are independent. There is no global
+ * state.
  *
  * ERRORS ARE VALUES. Every call that can fail returns a code: RV_OK (0); Kafka's own codes as they
- * come off the wire (positive, and -1), named by rv_error_name; or one of enum rv_code (below -100). The
- * last parameter, which may be NULL, tells the whole story in a struct rv_error: code, flags, and a text
- * that names broker, topic and partition. No memory is ever "assumed": a failed allocation comes back as
- * RV_E_MEMORY and leaves everything as it was. Any call may return RV_E_MEMORY, and RV_E_STATE
- * when made from a callback that does not allow it; what else it may return is said at the call.
+ * come off the wire (positive, and -1), named by rv_error_name; or one of enum rv_code (below
+ * -100). The last parameter, which may be NULL, tells the whole story in a struct rv_error: code,
+ * flags, and a text that names broker, topic and partition. No memory is ever "assumed": a failed
+ * allocation comes back as RV_E_MEMORY and leaves everything as it was. Any call may return
+ * RV_E_MEMORY, and RV_E_STATE when made from a callback that does not allow it; what else it may
+ * return is said at the call.
  *
- * OWNERSHIP. What you pass in is copied or used only during the call. What a callback or rv_poll hands
- * you is borrowed for as long as is said there. What an admin call hands you is yours: rv_free.
+ * OWNERSHIP. What you pass in is copied or used only during the call. What a callback or rv_poll
+ * hands you is borrowed for as long as is said there. What an admin call hands you is yours:
+ * rv_free.
  *
  * TIME. Timeouts are milliseconds; -1 waits as long as the client's `default.api.timeout.ms`.
  * Timestamps are milliseconds since 1970 UTC.
@@ -47,22 +52,23 @@ extern "C" {
 
 enum rv_code {
     RV_OK = 0,
-    RV_E_MEMORY = -101,   /* an allocation failed; nothing was done */
-    RV_E_OPTION = -102,   /* an unknown option, or a value that it cannot take */
-    RV_E_ARGUMENT = -103, /* a parameter that makes no sense */
-    RV_E_STATE = -104,    /* not now: the object is closed, failed, or in a callback */
-    RV_E_TIMED_OUT = -105,   /* the time you gave, or the delivery timeout, has passed */
-    RV_E_FULL = -106,        /* `buffer.memory` is in use: call rv_process or rv_flush, then again */
-    RV_E_CONNECT = -107,     /* no connection to the broker can be made */
-    RV_E_LOST = -108,        /* the connection broke before the answer came */
-    RV_E_VERSION = -109,     /* the broker does not serve any version of the request that we speak */
-    RV_E_PROTOCOL = -110,    /* the broker's answer cannot be understood */
-    RV_E_TOO_LARGE = -111,   /* a record over `max.request.size`, or an answer over its limit */
-    RV_E_CORRUPT = -112,     /* records that fail their checksum or contradict themselves */
-    RV_E_CODEC = -113,       /* compressed with something we do not know */
-    RV_E_NO_OFFSET = -114,   /* `auto.offset.reset=none` and there is no usable offset */
-    RV_E_LOST_MEMBER = -115, /* not a member of the group any more: the partitions are others' now */
-    RV_E_ABSENT = -116,      /* no such topic, partition or group */
+    RV_E_MEMORY = -101,    /* an allocation failed; nothing was done */
+    RV_E_OPTION = -102,    /* an unknown option, or a value that it cannot take */
+    RV_E_ARGUMENT = -103,  /* a parameter that makes no sense */
+    RV_E_STATE = -104,     /* not now: the object is closed, failed, or in a callback */
+    RV_E_TIMED_OUT = -105, /* the time you gave, or the delivery timeout, has passed */
+    RV_E_FULL = -106,      /* `buffer.memory` is in use: call rv_process or rv_flush, then again */
+    RV_E_CONNECT = -107,   /* no connection to the broker can be made */
+    RV_E_LOST = -108,      /* the connection broke before the answer came */
+    RV_E_VERSION = -109,   /* the broker does not serve any version of the request that we speak */
+    RV_E_PROTOCOL = -110,  /* the broker's answer cannot be understood */
+    RV_E_TOO_LARGE = -111, /* a record over `max.request.size`, or an answer over its limit */
+    RV_E_CORRUPT = -112,   /* records that fail their checksum or contradict themselves */
+    RV_E_CODEC = -113,     /* compressed with something we do not know */
+    RV_E_NO_OFFSET = -114, /* `auto.offset.reset=none` and there is no usable offset */
+    RV_E_LOST_MEMBER =
+        -115,           /* not a member of the group any more: the partitions are others' now */
+    RV_E_ABSENT = -116, /* no such topic, partition or group */
 };
 
 enum rv_flag {
@@ -84,14 +90,17 @@ RV_API const char *rv_error_name(int code);
 /* ---- options ------------------------------------------------------------------------------ */
 
 /* Options are names and values as text, in an array that ends with a NULL name, and are named as
- * Kafka's clients name them. Unknown names are refused (RV_E_OPTION). The options of client, producer
- * and consumer may be in one array: each open call takes what is its own. rv_options lists all. */
+ * Kafka's clients name them. Unknown names are refused (RV_E_OPTION). The options of client,
+ * producer and consumer may be in one array: each open call takes what is its own. rv_options lists
+ * all. */
 struct rv_option {
     const char *name;  /* NULL ends the array */
     const char *value; /* as text: "5", "true", "lz4" */
 };
-#define RV_OPTIONS(...)                                                                            \
-    ((const struct rv_option[]){__VA_ARGS__, {NULL, NULL}}) /* RV_OPTIONS({"linger.ms", "5"}) */
+/* RV_OPTIONS({"linger.ms", "5"}, {"acks", "all"}) */
+/* clang-format off */
+#define RV_OPTIONS(...) ((const struct rv_option[]){__VA_ARGS__, {NULL, NULL}})
+/* clang-format on */
 
 struct rv_option_info {
     const char *name;     /* NULL ends the array */
@@ -112,15 +121,15 @@ RV_API int rv_client_open(const struct rv_option *options, struct rv_client **re
 /* Closes the connections. Takes NULL. Everything opened on it must be closed already. */
 RV_API void rv_client_close(struct rv_client *client);
 
-/* Asks the brokers of `bootstrap.servers`, once around, for the cluster's metadata. For programs that
- * rather fail at once than try until a timeout. RV_E_CONNECT, RV_E_TIMED_OUT, RV_E_VERSION. */
+/* Asks the brokers of `bootstrap.servers`, once around, for the cluster's metadata. For programs
+ * that rather fail at once than try until a timeout. RV_E_CONNECT, RV_E_TIMED_OUT, RV_E_VERSION. */
 RV_API int rv_client_connect(struct rv_client *client, int timeout_ms, struct rv_error *ret_error);
 
 RV_API int rv_fd(const struct rv_client *client); /* readable when rv_process has something to do */
 RV_API int rv_timeout(const struct rv_client *client); /* ms until rv_process is due; -1: never */
 
-/* Moves everything on without waiting; delivery callbacks run in here, rebalance callbacks do not (they
- * run in rv_poll). */
+/* Moves everything on without waiting; delivery callbacks run in here, rebalance callbacks do not
+ * (they run in rv_poll). */
 RV_API int rv_process(struct rv_client *client, struct rv_error *ret_error);
 
 /* Waits up to timeout_ms for something to do, then rv_process. */
@@ -130,7 +139,8 @@ enum rv_level { RV_DEBUG, RV_INFO, RV_WARN };
 
 /* Log lines go to `fn` (from inside any call on the client); without one there are none. */
 RV_API void rv_client_on_log(struct rv_client *client,
-                             void (*fn)(void *ctx, enum rv_level level, const char *text), void *ctx);
+                             void (*fn)(void *ctx, enum rv_level level, const char *text),
+                             void *ctx);
 
 /* ---- records ------------------------------------------------------------------------------ */
 
@@ -155,18 +165,19 @@ struct rv_header {
 
 /* ---- producer ----------------------------------------------------------------------------- */
 
-/* Records are batched by partition (`batch.size`, `linger.ms`), compressed (`compression.type`), and
- * sent with acks=all, idempotently, five requests in flight: a record that was handed over is stored
- * exactly once, in the order of rv_send within its partition, or reported as failed; never silently lost.
- * Lost connections and restarting brokers are ridden out until `delivery.timeout.ms`. A keyed record goes to
- * the partition that Java's producer would choose; records without a key fill one partition's batch at a time. */
+/* Records are batched by partition (`batch.size`, `linger.ms`), compressed (`compression.type`),
+ * and sent with acks=all, idempotently, five requests in flight: a record that was handed over is
+ * stored exactly once, in the order of rv_send within its partition, or reported as failed; never
+ * silently lost. Lost connections and restarting brokers are ridden out until
+ * `delivery.timeout.ms`. A keyed record goes to the partition that Java's producer would choose;
+ * records without a key fill one partition's batch at a time. */
 struct rv_producer;
 
 RV_API int rv_producer_open(struct rv_client *client, const struct rv_option *options,
                             struct rv_producer **ret_producer, struct rv_error *ret_error);
 
-/* Gives up what is not delivered yet: each record's callback is called, with RV_E_STATE. For a good end,
- * rv_flush before. Takes NULL. */
+/* Gives up what is not delivered yet: each record's callback is called, with RV_E_STATE. For a good
+ * end, rv_flush before. Takes NULL. */
 RV_API void rv_producer_close(struct rv_producer *producer);
 
 struct rv_message {
@@ -181,19 +192,20 @@ struct rv_message {
 };
 
 struct rv_delivery {
-    const char *topic;   /* borrowed for the callback */
-    int32_t partition;   /* where it went */
-    int64_t offset;      /* its offset; -1 when it failed, or when acks=0 */
-    int64_t timestamp_ms; /* as stored (the broker's, where the topic says LogAppendTime) */
+    const char *topic;            /* borrowed for the callback */
+    int32_t partition;            /* where it went */
+    int64_t offset;               /* its offset; -1 when it failed, or when acks=0 */
+    int64_t timestamp_ms;         /* as stored (the broker's, where the topic says LogAppendTime) */
     const struct rv_error *error; /* NULL: delivered. RV_UNSURE: it may be stored all the same */
 };
 typedef void rv_delivery_fn(void *ctx, const struct rv_delivery *delivery);
 
-/* Hands one record over; it is copied. `fn` (may be NULL) is called once, from a later call on the client,
- * when its fate is known; inside it only rv_send is allowed. When memory is full or the topic is
- * not known yet, waits up to `max.block.ms`; with max.block.ms=0 gives RV_E_FULL at once: then
- * rv_wait, and try again. RV_E_TOO_LARGE, RV_E_ARGUMENT, RV_E_TIMED_OUT, UNKNOWN_TOPIC_OR_PARTITION,
- * INVALID_TOPIC_EXCEPTION; RV_FATAL when the producer has failed for good. */
+/* Hands one record over; it is copied. `fn` (may be NULL) is called once, from a later call on the
+ * client, when its fate is known; inside it only rv_send is allowed. When memory is full or the
+ * topic is not known yet, waits up to `max.block.ms`; with max.block.ms=0 gives RV_E_FULL at once:
+ * then rv_wait, and try again. RV_E_TOO_LARGE, RV_E_ARGUMENT, RV_E_TIMED_OUT,
+ * UNKNOWN_TOPIC_OR_PARTITION, INVALID_TOPIC_EXCEPTION; RV_FATAL when the producer has failed for
+ * good. */
 RV_API int rv_send(struct rv_producer *producer, const struct rv_message *message,
                    rv_delivery_fn *fn, void *ctx, struct rv_error *ret_error);
 
@@ -208,16 +220,17 @@ RV_API int32_t rv_partition_of_key(const void *key, size_t size, int32_t count);
 
 /* ---- consumer ----------------------------------------------------------------------------- */
 
-/* Reads partitions: either those you name (rv_assign), or, as a member of a group (`group.id`), those that
- * the group deals to you (rv_subscribe). A position that nobody has committed begins where
- * `auto.offset.reset` says. Prefetching is bounded (`queued.max.messages.kbytes`, `fetch.max.bytes`). */
+/* Reads partitions: either those you name (rv_assign), or, as a member of a group (`group.id`),
+ * those that the group deals to you (rv_subscribe). A position that nobody has committed begins
+ * where `auto.offset.reset` says. Prefetching is bounded (`queued.max.messages.kbytes`,
+ * `fetch.max.bytes`). */
 struct rv_consumer;
 
 RV_API int rv_consumer_open(struct rv_client *client, const struct rv_option *options,
                             struct rv_consumer **ret_consumer, struct rv_error *ret_error);
 
-/* Leaves the group (unless a static member), waiting up to `timeout_ms` to say so. With a `delivery` of
- * at-least-once, commits first. Takes NULL. */
+/* Leaves the group (unless a static member), waiting up to `timeout_ms` to say so. With a
+ * `delivery` of at-least-once, commits first. Takes NULL. */
 RV_API int rv_consumer_close(struct rv_consumer *consumer, int timeout_ms,
                              struct rv_error *ret_error);
 
@@ -256,16 +269,18 @@ struct rv_record {
     size_t header_count;
 };
 
-/* Gives up to `max.poll.records` records, as many as are there; waits up to timeout_ms for the first.
- * ret_count 0: none came. Records and all they point to are borrowed until the next rv_poll or
- * rv_consumer_close. Callbacks of events run in here. Must be called at least every
- * `max.poll.interval.ms`, or the member leaves its group. Per-partition trouble that lasts is returned once
- * (TOPIC_AUTHORIZATION_FAILED, RV_E_CORRUPT, RV_E_NO_OFFSET, ...), the other partitions go on; what
- * passes by itself is retried silently (see rv_client_on_log). */
-RV_API int rv_poll(struct rv_consumer *consumer, int timeout_ms, const struct rv_record **ret_records,
-                   size_t *ret_count, struct rv_error *ret_error);
+/* Gives up to `max.poll.records` records, as many as are there; waits up to timeout_ms for the
+ * first. ret_count 0: none came. Records and all they point to are borrowed until the next rv_poll
+ * or rv_consumer_close. Callbacks of events run in here. Must be called at least every
+ * `max.poll.interval.ms`, or the member leaves its group. Per-partition trouble that lasts is
+ * returned once (TOPIC_AUTHORIZATION_FAILED, RV_E_CORRUPT, RV_E_NO_OFFSET, ...), the other
+ * partitions go on; what passes by itself is retried silently (see rv_client_on_log). */
+RV_API int rv_poll(struct rv_consumer *consumer, int timeout_ms,
+                   const struct rv_record **ret_records, size_t *ret_count,
+                   struct rv_error *ret_error);
 
-/* Moves an assigned partition to an offset, RV_START, RV_END or RV_COMMITTED; takes effect at the next rv_poll. */
+/* Moves an assigned partition to an offset, RV_START, RV_END or RV_COMMITTED; takes effect at the
+ * next rv_poll. */
 RV_API int rv_seek(struct rv_consumer *consumer, const char *topic, int32_t partition,
                    int64_t offset, struct rv_error *ret_error);
 
@@ -277,31 +292,32 @@ RV_API int rv_seek_time(struct rv_consumer *consumer, const char *topic, int32_t
 RV_API int rv_pause(struct rv_consumer *consumer, const char *topic, int32_t partition, bool paused,
                     struct rv_error *ret_error);
 
-/* Commits. With partitions NULL: the positions of everything assigned, that is after the records that
- * rv_poll has returned. Sync waits; async calls `fn` (may be NULL) once, from a later call on the
- * client. Commit after the work is done and nothing is lost (at least once); or choose with the option
- * `delivery`: manual (default), at-least-once (what rv_poll returned is committed by the following
- * rv_polls, every `auto.commit.interval.ms`), at-most-once (rv_poll commits before it returns records).
- * RV_REJOIN / RV_E_LOST_MEMBER: the partitions are not ours any more. */
+/* Commits. With partitions NULL: the positions of everything assigned, that is after the records
+ * that rv_poll has returned. Sync waits; async calls `fn` (may be NULL) once, from a later call on
+ * the client. Commit after the work is done and nothing is lost (at least once); or choose with the
+ * option `delivery`: manual (default), at-least-once (what rv_poll returned is committed by the
+ * following rv_polls, every `auto.commit.interval.ms`), at-most-once (rv_poll commits before it
+ * returns records). RV_REJOIN / RV_E_LOST_MEMBER: the partitions are not ours any more. */
 typedef void rv_commit_fn(void *ctx, const struct rv_error *error); /* error NULL: committed */
 RV_API int rv_commit(struct rv_consumer *consumer, const struct rv_partition *partitions,
                      size_t count, struct rv_error *ret_error);
 RV_API int rv_commit_async(struct rv_consumer *consumer, const struct rv_partition *partitions,
                            size_t count, rv_commit_fn *fn, void *ctx, struct rv_error *ret_error);
 
-/* What is assigned now, `offset` being the position (-1: not known yet). Borrowed until the next call on
- * the consumer. */
-RV_API size_t rv_assignment(struct rv_consumer *consumer, const struct rv_partition **ret_partitions);
+/* What is assigned now, `offset` being the position (-1: not known yet). Borrowed until the next
+ * call on the consumer. */
+RV_API size_t rv_assignment(struct rv_consumer *consumer,
+                            const struct rv_partition **ret_partitions);
 
 /* Records between the position and the end, as of the last answer; -1: not known yet. */
 RV_API int64_t rv_lag(const struct rv_consumer *consumer, const char *topic, int32_t partition);
 
 enum rv_event_kind {
-    RV_ASSIGNED,    /* partitions came; rv_seek is allowed in here */
-    RV_REVOKED,     /* partitions go when the callback returns; rv_commit is allowed in here */
-    RV_LOST,        /* partitions went without us: others may be at them already; do not commit */
-    RV_JUMPED,      /* the position `from` does not exist: reading goes on at `to` (text says why) */
-    RV_CAUGHT_UP,   /* every assigned partition has been read to its end */
+    RV_ASSIGNED,  /* partitions came; rv_seek is allowed in here */
+    RV_REVOKED,   /* partitions go when the callback returns; rv_commit is allowed in here */
+    RV_LOST,      /* partitions went without us: others may be at them already; do not commit */
+    RV_JUMPED,    /* the position `from` does not exist: reading goes on at `to` (text says why) */
+    RV_CAUGHT_UP, /* every assigned partition has been read to its end */
     RV_FELL_BEHIND, /* ... and is no longer, by more than one poll's worth */
 };
 
@@ -319,8 +335,8 @@ RV_API void rv_consumer_on_event(struct rv_consumer *consumer, rv_event_fn *fn, 
 
 /* ---- admin -------------------------------------------------------------------------------- */
 
-/* Admin calls block up to timeout_ms and retry what passes by itself. What they return is one piece of
- * memory that is given back with rv_free; arrays and texts in it live as long. */
+/* Admin calls block up to timeout_ms and retry what passes by itself. What they return is one piece
+ * of memory that is given back with rv_free; arrays and texts in it live as long. */
 RV_API void rv_free(void *result); /* takes NULL */
 
 struct rv_cluster {
@@ -337,7 +353,8 @@ struct rv_broker {
 RV_API int rv_cluster(struct rv_client *client, int timeout_ms, struct rv_cluster **ret_cluster,
                       struct rv_error *ret_error);
 
-/* partitions -1: the broker's default. TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_CONFIG, ... */
+/* partitions -1: the broker's default. TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION,
+ * INVALID_CONFIG, ... */
 RV_API int rv_topic_create(struct rv_client *client, const char *topic, int32_t partitions,
                            const struct rv_option *configs, int timeout_ms,
                            struct rv_error *ret_error);
@@ -371,8 +388,8 @@ RV_API int rv_topic_list(struct rv_client *client, int timeout_ms, struct rv_top
 RV_API int rv_topic_describe(struct rv_client *client, const char *topic, int timeout_ms,
                              struct rv_topics **ret_topic, struct rv_error *ret_error);
 
-/* Fills `offset` (and leader_epoch, code) of each partition: `at` is RV_START, RV_END, or a timestamp: then
- * the first offset whose record is not older, -1 when there is none. */
+/* Fills `offset` (and leader_epoch, code) of each partition: `at` is RV_START, RV_END, or a
+ * timestamp: then the first offset whose record is not older, -1 when there is none. */
 RV_API int rv_offsets(struct rv_client *client, struct rv_partition *partitions, size_t count,
                       int64_t at, int timeout_ms, struct rv_error *ret_error);
 
@@ -434,15 +451,17 @@ struct rv_group {
 };
 RV_API int rv_group_describe(struct rv_client *client, const char *group, int timeout_ms,
                              struct rv_group **ret_group, struct rv_error *ret_error);
-/* Sets committed offsets of a group without active members (UNKNOWN_MEMBER_ID otherwise); fills each code. */
+/* Sets committed offsets of a group without active members (UNKNOWN_MEMBER_ID otherwise); fills
+ * each code. */
 RV_API int rv_group_set_offsets(struct rv_client *client, const char *group,
                                 struct rv_partition *partitions, size_t count, int timeout_ms,
                                 struct rv_error *ret_error);
 RV_API int rv_group_delete(struct rv_client *client, const char *group, int timeout_ms,
                            struct rv_error *ret_error); /* NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND */
 
-/* Any request that is not wrapped: `body` is the encoded request without header, in a version that the broker
- * serves. node: broker id, or -1 for any. The answer is the encoded response without header. */
+/* Any request that is not wrapped: `body` is the encoded request without header, in a version that
+ * the broker serves. node: broker id, or -1 for any. The answer is the encoded response without
+ * header. */
 struct rv_response {
     const void *body;
     size_t size; /* bytes */
