@@ -150,19 +150,34 @@ const struct group_answer *kit_answer(const struct group_kit *k, uint64_t token)
     return token < k->answer_size ? k->answers[token] : NULL;
 }
 
-void kit_settle(struct group_kit *k, enum group_error error)
+static struct kit_append take_oldest(struct group_kit *k)
 {
     check(k->append_count > 0);
     struct kit_append a = k->appends[0];
     k->append_count--;
     memmove(k->appends, k->appends + 1, k->append_count * sizeof a);
-    for (size_t i = 0; !error && i < a.record_count; i++) {
+    return a;
+}
+
+static void log_add(struct group_kit *k, const struct kit_append *a)
+{
+    for (size_t i = 0; i < a->record_count; i++) {
         if (k->log_count == k->log_size) {
             k->log_size = k->log_size ? k->log_size * 2 : 64;
             k->log = mem_need_resize(k->log, k->log_size * sizeof *k->log);
         }
-        k->log[k->log_count++] = a.records[i];
-        group_apply(k->g, &a.records[i]);
+        k->log[k->log_count++] = a->records[i];
+    }
+}
+
+void kit_settle(struct group_kit *k, enum group_error error)
+{
+    struct kit_append a = take_oldest(k);
+    if (!error) {
+        log_add(k, &a);
+        for (size_t i = 0; i < a.record_count; i++) {
+            group_apply(k->g, &a.records[i]);
+        }
     }
     kit_step(
         k, (struct group_event){
@@ -192,9 +207,13 @@ static struct group *replay(const struct group_kit *k)
     return g;
 }
 
-void kit_restart(struct group_kit *k)
+void kit_restart(struct group_kit *k, size_t landed)
 {
     group_destroy(k->g);
+    for (size_t i = 0; i < landed; i++) {
+        struct kit_append a = take_oldest(k);
+        log_add(k, &a);
+    }
     k->append_count = 0;
     k->g = replay(k);
     kit_step(k, (struct group_event){.kind = GROUP_EVENT_LOADED});

@@ -41,8 +41,11 @@ const struct group_answer *kit_answer(const struct group_kit *k,
                                       uint64_t token);        /* NULL: not yet */
 void kit_settle(struct group_kit *k, enum group_error error); /* the oldest append ends */
 void kit_advance(struct group_kit *k,
-                 int64_t ms);          /* ticks on the way whenever the group wants to wake */
-void kit_restart(struct group_kit *k); /* forgets all that is live, replays the log */
+                 int64_t ms); /* ticks on the way whenever the group wants to wake */
+void kit_restart(
+    struct group_kit *k,
+    size_t landed); /* all that is live is forgotten; of the appends under way, `landed` made it
+                       into the log, unanswered; the log is replayed */
 bool kit_replay_agrees(const struct group_kit *k); /* a replay gives the same lasting state */
 
 /* Shorthands; all strings are literals or outlive the call. */

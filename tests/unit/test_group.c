@@ -490,7 +490,7 @@ static void a_restart_keeps_a_stable_group_and_forgets_a_running_rebalance(void 
     two_members(k);
     commit_to(k, "a", 2, "t", 7);
     join(k, dynamic("", "c"));
-    kit_restart(k);
+    kit_restart(k, 0);
     assert_int_equal(k->g->state, GROUP_STABLE);
     assert_int_equal(heartbeat(k, "a", 2), GROUP_OK);
     assert_str(answer_of(k, sync_as(k, "b", 2))->assignment, "b");

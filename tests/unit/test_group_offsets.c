@@ -78,7 +78,7 @@ static void only_empty_groups_are_deleted_and_nothing_of_them_is_left(void **sta
     leave(k, "b", NULL);
     assert_int_equal(answer_of(k, delete_group(k))->error, GROUP_OK);
     assert_true(group_is_forgettable(k->g));
-    kit_restart(k);
+    kit_restart(k, 0);
     assert_true(group_is_forgettable(k->g));
 }
 
@@ -204,7 +204,7 @@ static void offsets_of_a_group_expire_after_it_became_empty(void **state)
     leave(k, "a", NULL);
     leave(k, "b", NULL);
     kit_advance(k, 99999);
-    kit_restart(k); /* the time it became empty is lasting */
+    kit_restart(k, 0); /* the time it became empty is lasting */
     expire(k);
     assert_int_equal(offset_of(k, "t"), 1);
     kit_advance(k, 1);
@@ -274,7 +274,7 @@ static void an_empty_group_without_offsets_leaves_the_log(void **state)
     assert_false(group_is_forgettable(k->g));
     expire(k);
     assert_true(group_is_forgettable(k->g));
-    kit_restart(k);
+    kit_restart(k, 0);
     assert_true(group_is_forgettable(k->g));
 }
 

@@ -32,7 +32,7 @@ static void a_returning_static_member_disturbs_nobody_and_fences_its_former_id(v
         .heartbeat = {.member_id = STR("s2"), .instance_id = STR("i2"), .generation = 2}
     };
     assert_int_equal(answer_of(k, kit_step(k, e))->error, GROUP_FENCED_INSTANCE);
-    kit_restart(k);
+    kit_restart(k, 0);
     assert_int_equal(heartbeat(k, "s2b", 2), GROUP_OK);
 }
 
@@ -97,7 +97,7 @@ static void two_that_return_at_once_are_both_lasting(void **state)
     assert_int_equal(answer_of(k, one)->error, GROUP_OK);
     kit_settle(k, GROUP_OK);
     assert_int_equal(answer_of(k, two)->error, GROUP_OK);
-    kit_restart(k);
+    kit_restart(k, 0);
     assert_int_equal(heartbeat(k, "s1b", 2), GROUP_OK);
     assert_int_equal(heartbeat(k, "s2b", 2), GROUP_OK);
 }
