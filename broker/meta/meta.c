@@ -1,0 +1,166 @@
+/* Start and end: the replay of the metadata log, and the logs of every topic that it names. */
+#include "broker/meta/meta.h"
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "broker/meta/record.h"
+#include "broker/meta/settings.h"
+#include "broker/meta/state.h"
+
+enum { READ_SIZE = 1 << 20 }; /* a piece of the metadata log */
+
+static const char meta_log_name[] = "__cluster_metadata";
+static const struct uuid meta_log_id = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
+
+/* ---- start and end */
+
+static void apply(struct meta *m, const struct meta_record *r)
+{
+    if (r->kind == META_RECORD_PRODUCER_IDS) {
+        m->next_producer_id = m->reserved_producer_id = r->next_producer_id;
+        return;
+    }
+    struct entry *old = map_get(&m->by_id, r->topic_id.b, sizeof r->topic_id.b);
+    if (old) {
+        entry_destroy(m, old);
+    }
+    if (r->removed) {
+        return;
+    }
+    struct topic_config *settings = topic_config_restore(m->options.config, r->overrides,
+                                                         r->override_count, m->options.diag);
+    struct entry *e = entry_create(m, r->name, r->topic_id, r->partition_count, r->internal, settings);
+    e->topic.version = r->version;
+    check(map_put(&m->by_id, r->topic_id.b, sizeof r->topic_id.b, e) == OK);
+}
+
+static err replay_batch(struct meta *m, const uint8_t *batch, size_t size, struct config_pair *pairs)
+{
+    struct meta_read read;
+    struct bytes key, value;
+    err e = meta_read_init(&read, batch, size);
+    while (e == OK && (e = meta_read_next(&read, &key, &value)) == OK) {
+        struct meta_record r;
+        e = meta_record_decode(key, value, pairs, &r);
+        if (e == OK && r.kind == META_RECORD_TOPIC && !r.removed && meta_check_name(r.name) != OK) {
+            e = ERR_CORRUPT;
+        }
+        if (e == OK) {
+            apply(m, &r);
+        }
+    }
+    meta_read_finish(&read);
+    return e == ERR_NOT_FOUND ? OK : e;
+}
+
+static err replay(struct meta *m)
+{
+    struct config_pair *pairs = mem_need(META_OVERRIDES_MAX * sizeof *pairs);
+    uint8_t *piece = mem_need(READ_SIZE);
+    int64_t offset = log_start_offset(m->log);
+    err e = OK;
+    while (e == OK && offset < log_end_offset(m->log)) {
+        size_t size;
+        e = log_read_blocking(m->log, offset, piece, READ_SIZE, &size);
+        for (size_t at = 0; e == OK && at < size;) {
+            size_t batch_bytes;
+            e = meta_batch_end(piece + at, size - at, &batch_bytes, &offset);
+            if (e == OK) {
+                e = replay_batch(m, piece + at, batch_bytes, pairs);
+                at += batch_bytes;
+            }
+        }
+    }
+    mem_free(piece);
+    mem_free(pairs);
+    if (e != OK) {
+        diag_log(m->options.diag, DIAG_ERROR, "metadata_log_unreadable", "offset=%lld error=\"%s\"",
+                 (long long)offset, err_text(e));
+    }
+    return e;
+}
+
+static err open_logs(struct meta *m)
+{
+    struct map_entry *at = map_first(&m->by_id);
+    for (; at; at = map_next(at)) {
+        struct entry *e = map_value(at);
+        struct log_config config;
+        topic_log_config(e->topic.config, &config);
+        for (int32_t p = 0; p < e->topic.partition_count; p++) {
+            err failed = log_manager_open_log(m->options.logs, e->topic.name, e->topic.id, p, &config,
+                                              m->options.clean);
+            if (failed != OK) {
+                diag_log(m->options.diag, DIAG_ERROR, "partition_not_opened",
+                         "topic=%s partition=%d error=\"%s\"", e->name, p, err_text(failed));
+                return failed;
+            }
+        }
+        entry_show(m, e);
+    }
+    return OK;
+}
+
+err meta_open(const struct meta_options *options, struct meta **ret_meta)
+{
+    struct meta *m = mem_need_zero(1, sizeof *m);
+    m->options = *options;
+    rng_init(&m->rng, options->seed);
+    map_init(&m->by_name, rng_next(&m->rng));
+    map_init(&m->by_id, rng_next(&m->rng));
+    map_init(&m->folded, rng_next(&m->rng));
+    list_init(&m->waiting);
+    list_init(&m->started);
+    list_init(&m->id_waits);
+    struct log_config config;
+    meta_log_config(&config);
+    err e = log_manager_open_log(options->logs, str_of(meta_log_name), meta_log_id, 0, &config,
+                                 options->clean);
+    if (e == OK) {
+        m->log = log_manager_find(options->logs, meta_log_id, 0);
+        e = replay(m);
+    }
+    e = e == OK ? open_logs(m) : e;
+    e = e == OK ? log_manager_remove_strays(options->logs) : e;
+    if (e != OK) {
+        meta_destroy(m);
+        return e;
+    }
+    *ret_meta = m;
+    return OK;
+}
+
+void meta_destroy(struct meta *m)
+{
+    if (!m) {
+        return;
+    }
+    changes_finish(m);
+    ids_finish(m);
+    for (struct map_entry *at; (at = map_first(&m->by_name));) {
+        entry_destroy(m, map_value(at));
+    }
+    map_finish(&m->by_name);
+    map_finish(&m->by_id);
+    map_finish(&m->folded);
+    mem_free(m->sorted);
+    mem_free(m);
+}
+
+void meta_set_config(struct meta *m, const struct config *config)
+{
+    m->options.config = config;
+    for (struct map_entry *at = map_first(&m->by_id); at; at = map_next(at)) {
+        struct entry *e = map_value(at);
+        int32_t count;
+        const struct config_pair *pairs = topic_config_overrides(e->topic.config, &count);
+        struct topic_config *fresh = topic_config_restore(config, pairs, count, m->options.diag);
+        struct log_config log_config;
+        topic_log_config(fresh, &log_config);
+        topic_config_destroy(e->topic.config);
+        e->topic.config = fresh;
+        for (int32_t p = 0; e->ready && p < e->topic.partition_count; p++) {
+            log_set_config(log_manager_find(m->options.logs, e->topic.id, p), &log_config);
+        }
+    }
+}
