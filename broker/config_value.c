@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-enum { TEXT_MAX_SIZE = 4096 }; /* of one value */
+enum { VALUE_MAX_SIZE = 4096 }; /* bytes of one value, of any type */
 
 static err set_bool(bool *field, struct str text, struct buf *why)
 {
@@ -96,10 +96,6 @@ static bool clean_list(const struct config_row *row, struct str text, char *out)
 
 static err set_text(const struct config_row *row, char **field, struct str text, struct buf *why)
 {
-    if (text.len > TEXT_MAX_SIZE) {
-        buf_printf(why, "longer than %d bytes", TEXT_MAX_SIZE);
-        return ERR_INVALID;
-    }
     char *copy = mem_need_zero(1, text.len + 1);
     if (text.len) {
         memcpy(copy, text.ptr, text.len);
@@ -122,6 +118,10 @@ static err set_text(const struct config_row *row, char **field, struct str text,
 
 err config_value_set(const struct config_row *row, void *field, struct str text, struct buf *why)
 {
+    if (text.len > VALUE_MAX_SIZE) {
+        buf_printf(why, "longer than %d bytes", VALUE_MAX_SIZE);
+        return ERR_INVALID;
+    }
     switch (row->type) {
     case CONFIG_BOOL: return set_bool(field, text, why);
     case CONFIG_INT:

@@ -1,7 +1,7 @@
 /* Metadata, DescribeCluster, DescribeTopicPartitions: where things are. One broker leads every partition. */
 #include "base/check.h"
 #include "base/map.h"
-#include "broker/api/apis.h"
+#include "broker/api/families.h"
 #include "broker/api/request.h"
 #include "broker/api/topics.h"
 #include "broker/config.h"

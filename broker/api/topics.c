@@ -2,7 +2,7 @@
 #include "broker/api/topics.h"
 
 #include "base/map.h"
-#include "broker/api/apis.h"
+#include "broker/api/families.h"
 #include "broker/api/request.h"
 #include "broker/config.h"
 #include "broker/meta/meta.h"

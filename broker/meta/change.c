@@ -22,7 +22,8 @@ struct change {
     struct uuid id;               /* of the topic */
     struct entry *entry;          /* borrowed; while started */
     int32_t version;              /* alter: what the caller saw */
-    struct topic_config *config;  /* alter: the new settings; owned until applied */
+    int64_t config_number;        /* create: which broker configuration its logs were made by */
+    bool durable;                 /* its record is in the metadata log */
     struct config_pair *pairs;    /* alter: the new overrides; owned, names and values in the same block */
     int32_t pair_count;
     meta_done *done;
@@ -64,19 +65,20 @@ static void change_durable(struct meta_write *w, err e)
     struct meta *m = c->meta;
     struct topic *t = &c->entry->topic;
     if (e != OK) {
-        c->result = e;
+        c->result = c->result == OK ? e : c->result; /* an undone creation says why it was undone */
         change_finish(c);
         return;
     }
+    c->durable = true;
     switch (c->kind) {
     case CHANGE_CREATE:
+        c->config_number = m->config_number;
         check(map_put(&m->by_id, t->id.b, sizeof t->id.b, c->entry) == OK);
         break;
     case CHANGE_DELETE: entry_hide(m, c->entry); break;
     case CHANGE_ALTER:
         topic_config_destroy(t->config);
-        t->config = c->config;
-        c->config = NULL;
+        t->config = topic_config_restore(m->options.config, c->pairs, c->pair_count, m->options.diag);
         t->version++;
         break;
     }
@@ -100,7 +102,6 @@ static err change_start(struct change *c)
 
 static void change_free(struct change *c)
 {
-    topic_config_destroy(c->config);
     mem_free(c->pairs);
     meta_write_finish(&c->write);
     mem_free(c);
@@ -116,7 +117,8 @@ static void log_done(void *ctx, err e)
     logs_go_on(c);
 }
 
-/* A topic whose logs could not be made is taken back: removed from the metadata log, what was made is destroyed. */
+/* A topic whose logs could not be made is taken back: removed from the metadata log, what was made is destroyed. When not even that can be
+ * written, it stays unseen, its name taken, and the next start makes its logs. */
 static void creation_undo(struct change *c)
 {
     struct meta *m = c->meta;
@@ -125,13 +127,11 @@ static void creation_undo(struct change *c)
     diag_log(m->options.diag, DIAG_ERROR, "topic_not_created", "topic=%s error=\"%s\"",
              diag_escape(c->entry->topic.name, text), err_text(why));
     c->kind = CHANGE_DELETE;
+    c->durable = false;
     c->next_partition = 0;
     list_remove(&c->link);
     meta_write_finish(&c->write);
     if (change_start(c) != OK) {
-        /* Not even that can be written: the topic stays unseen, and the next start makes its logs. */
-        list_push(&m->started, &c->link);
-        c->entry->changing = true;
         change_finish(c);
     }
 }
@@ -143,9 +143,7 @@ static void logs_go_on(struct change *c)
     struct log_config config;
     topic_log_config(t->config, &config);
     if (c->kind == CHANGE_ALTER) {
-        for (int32_t p = 0; p < t->partition_count; p++) {
-            log_set_config(log_manager_find(m->options.logs, t->id, p), &config);
-        }
+        set_log_configs(m, t);
         change_finish(c);
         return;
     }
@@ -175,20 +173,18 @@ static void change_finish(struct change *c)
 {
     struct meta *m = c->meta;
     struct entry *e = c->entry;
-    struct topic *topic = NULL;
-    bool known = map_get(&m->by_id, c->id.b, sizeof c->id.b) == e;
+    struct topic *topic = &e->topic;
     list_remove(&c->link);
     e->changing = false;
     if (c->kind == CHANGE_CREATE && c->result == OK) {
         entry_show(m, e);
-        topic = &e->topic;
-    } else if (c->kind == CHANGE_CREATE && !known) {
-        entry_destroy(m, e); /* refused before it was durable */
-    } else if (c->kind == CHANGE_DELETE && !e->ready) {
-        entry_destroy(m, e);
-    } else if (c->kind == CHANGE_ALTER && c->result == OK) {
-        topic = &e->topic;
+        if (c->config_number != m->config_number) {
+            set_log_configs(m, topic); /* the broker's settings changed meanwhile */
+        }
+    } else if (c->kind == CHANGE_CREATE || (c->kind == CHANGE_DELETE && c->durable)) {
+        entry_destroy(m, e); /* refused before it was durable; or gone */
     }
+    topic = c->kind != CHANGE_DELETE && c->result == OK ? topic : NULL;
     struct uuid id = c->id;
     meta_done *done = c->done;
     void *ctx = c->ctx;
@@ -198,7 +194,7 @@ static void change_finish(struct change *c)
     start_waiting(m, id);
 }
 
-/* Resolves an alteration's settings against what the topic is now. */
+/* Checks a change against what the topic is now. */
 static err change_prepare(struct change *c, struct buf *text)
 {
     struct meta *m = c->meta;
@@ -212,7 +208,13 @@ static err change_prepare(struct change *c, struct buf *text)
     if (c->entry->topic.version != c->version) {
         return ERR_STALE;
     }
-    return topic_config_create(m->options.config, c->pairs, c->pair_count, text, &c->config);
+    struct topic_config *settings;
+    err e = topic_settings_create(m->options.config, c->pairs, c->pair_count,
+                                  c->entry->topic.internal, text, &settings);
+    if (e == OK) {
+        topic_config_destroy(settings);
+    }
+    return e;
 }
 
 static void start_waiting(struct meta *m, struct uuid id)
@@ -243,8 +245,6 @@ static err change_submit(struct change *c, struct buf *text)
 {
     err e = change_prepare(c, text);
     if (e == OK && c->entry->changing) {
-        topic_config_destroy(c->config); /* resolved again when its turn comes */
-        c->config = NULL;
         list_push(&c->meta->waiting, &c->link);
         return OK;
     }
@@ -293,9 +293,10 @@ static err check_topic(const struct meta *m, const struct topic_spec *spec, stru
         return ERR_LIMIT;
     }
     struct topic_config *settings;
-    err e = topic_config_create(config, spec->overrides, spec->override_count, text, &settings);
+    err e = topic_settings_create(config, spec->overrides, spec->override_count, spec->internal, text,
+                                  &settings);
     if (e != OK) {
-        return ERR_UNSUPPORTED; /* a setting, not the name */
+        return e;
     }
     *ret_partitions = partitions;
     *ret_config = settings;
@@ -356,26 +357,6 @@ err meta_delete_topic(struct meta *m, struct uuid id, struct buf *text, meta_don
     return change_submit(c, text);
 }
 
-/* One block: the pairs, and behind them the bytes of their names and values. */
-static struct config_pair *copy_pairs(const struct config_pair *pairs, int32_t count)
-{
-    size_t size = (size_t)count * sizeof *pairs;
-    for (int32_t i = 0; i < count; i++) {
-        size += pairs[i].name.len + pairs[i].value.len;
-    }
-    struct config_pair *copy = mem_need(size);
-    char *to = (char *)(copy + count);
-    for (int32_t i = 0; i < count; i++) {
-        copy[i].name = (struct str){.ptr = to, .len = pairs[i].name.len};
-        memcpy(to, pairs[i].name.ptr, pairs[i].name.len);
-        to += pairs[i].name.len;
-        copy[i].value = (struct str){.ptr = to, .len = pairs[i].value.len};
-        memcpy(to, pairs[i].value.ptr, pairs[i].value.len);
-        to += pairs[i].value.len;
-    }
-    return copy;
-}
-
 err meta_alter_topic(struct meta *m, struct uuid id, int32_t version,
                      const struct config_pair *overrides, int32_t override_count, struct buf *text,
                      meta_done *done, void *ctx)
@@ -385,7 +366,7 @@ err meta_alter_topic(struct meta *m, struct uuid id, int32_t version,
                          .kind = CHANGE_ALTER,
                          .id = id,
                          .version = version,
-                         .pairs = copy_pairs(overrides, override_count),
+                         .pairs = config_pairs_copy(overrides, override_count),
                          .pair_count = override_count,
                          .done = done,
                          .ctx = ctx};

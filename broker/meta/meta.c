@@ -14,24 +14,28 @@ static const struct uuid meta_log_id = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 
 
 /* ---- start and end */
 
-static void apply(struct meta *m, const struct meta_record *r)
+static err apply(struct meta *m, const struct meta_record *r)
 {
     if (r->kind == META_RECORD_PRODUCER_IDS) {
         m->next_producer_id = m->reserved_producer_id = r->next_producer_id;
-        return;
+        return OK;
     }
     struct entry *old = map_get(&m->by_id, r->topic_id.b, sizeof r->topic_id.b);
     if (old) {
         entry_destroy(m, old);
     }
     if (r->removed) {
-        return;
+        return OK;
+    }
+    if (meta_check_name(r->name) != OK || entry_find_twin(m, r->name)) {
+        return ERR_CORRUPT; /* no change of ours leaves two topics of one name */
     }
     struct topic_config *settings = topic_config_restore(m->options.config, r->overrides,
                                                          r->override_count, m->options.diag);
     struct entry *e = entry_create(m, r->name, r->topic_id, r->partition_count, r->internal, settings);
     e->topic.version = r->version;
     check(map_put(&m->by_id, r->topic_id.b, sizeof r->topic_id.b, e) == OK);
+    return OK;
 }
 
 static err replay_batch(struct meta *m, const uint8_t *batch, size_t size, struct config_pair *pairs)
@@ -42,12 +46,7 @@ static err replay_batch(struct meta *m, const uint8_t *batch, size_t size, struc
     while (e == OK && (e = meta_read_next(&read, &key, &value)) == OK) {
         struct meta_record r;
         e = meta_record_decode(key, value, pairs, &r);
-        if (e == OK && r.kind == META_RECORD_TOPIC && !r.removed && meta_check_name(r.name) != OK) {
-            e = ERR_CORRUPT;
-        }
-        if (e == OK) {
-            apply(m, &r);
-        }
+        e = e == OK ? apply(m, &r) : e;
     }
     meta_read_finish(&read);
     return e == ERR_NOT_FOUND ? OK : e;
@@ -147,20 +146,28 @@ void meta_destroy(struct meta *m)
     mem_free(m);
 }
 
+void set_log_configs(struct meta *m, const struct topic *t)
+{
+    struct log_config config;
+    topic_log_config(t->config, &config);
+    for (int32_t p = 0; p < t->partition_count; p++) {
+        log_set_config(log_manager_find(m->options.logs, t->id, p), &config);
+    }
+}
+
 void meta_set_config(struct meta *m, const struct config *config)
 {
     m->options.config = config;
-    for (struct map_entry *at = map_first(&m->by_id); at; at = map_next(at)) {
+    m->config_number++;
+    for (struct map_entry *at = map_first(&m->by_name); at; at = map_next(at)) {
         struct entry *e = map_value(at);
         int32_t count;
         const struct config_pair *pairs = topic_config_overrides(e->topic.config, &count);
         struct topic_config *fresh = topic_config_restore(config, pairs, count, m->options.diag);
-        struct log_config log_config;
-        topic_log_config(fresh, &log_config);
         topic_config_destroy(e->topic.config);
         e->topic.config = fresh;
-        for (int32_t p = 0; e->ready && p < e->topic.partition_count; p++) {
-            log_set_config(log_manager_find(m->options.logs, e->topic.id, p), &log_config);
+        if (e->ready) {
+            set_log_configs(m, &e->topic);
         }
     }
 }

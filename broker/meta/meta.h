@@ -56,14 +56,15 @@ struct topic_spec {
 };
 
 /* What a change ended with; called on the loop, never from inside the call that submitted it. `topic` is NULL on failure and after a
- * deletion. ERR_NOT_FOUND, ERR_STALE (the version moved), ERR_NO_SPACE, ERR_CLOSED. */
+ * deletion. ERR_NOT_FOUND, ERR_STALE (the version moved), ERR_UNSUPPORTED, ERR_NO_SPACE, ERR_IO, ERR_CLOSED. */
 typedef void meta_done(void *ctx, err e, struct topic *topic);
 
 /* What meta_create_topic would refuse, without doing it; `text` gets the reason, for people. */
 err meta_check_topic(const struct meta *m, const struct topic_spec *spec, struct buf *text);
 
 /* Each submits. OK: `done` will come, later. Otherwise nothing was done and `text` got the reason, for people: ERR_EXISTS (there, or being
- * made), ERR_INVALID (name, partitions or setting), ERR_LIMIT (topics or partitions), ERR_NOT_FOUND, ERR_STALE, ERR_NO_SPACE, ERR_CLOSED. */
+ * made), ERR_INVALID (name), ERR_RANGE (partitions), ERR_UNSUPPORTED (a setting), ERR_LIMIT (topics or partitions), ERR_NOT_FOUND, ERR_STALE,
+ * ERR_NO_SPACE, ERR_CLOSED. */
 err meta_create_topic(struct meta *m, const struct topic_spec *spec, struct buf *text, meta_done *done,
                       void *ctx);
 err meta_delete_topic(struct meta *m, struct uuid id, struct buf *text, meta_done *done, void *ctx);

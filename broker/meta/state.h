@@ -3,6 +3,7 @@
  * Invariants
  * 1. What is applied is durable: memory follows the metadata log, in the replay at start or when an append's `durable` came.
  * 2. A topic has at most one change under way (`changing`).
+ *    A topic whose creation could be neither finished nor undone stays in by_name, unseen: its name is taken until the next start.
  * 3. Every entry is in `by_name` and `folded`; in `by_id` too once its creation is durable; in `sorted` while it is ready.
  */
 #pragma once
@@ -31,6 +32,7 @@ struct meta {
     int32_t sorted_count;
     int32_t sorted_size;          /* slots */
     int64_t partition_count;      /* of all entries */
+    int64_t config_number;        /* raised by every new configuration */
     struct list waiting;          /* changes whose topic is changing */
     struct list started;          /* changes under way */
     int64_t next_producer_id;     /* to give */
@@ -47,5 +49,6 @@ void entry_hide(struct meta *m, struct entry *e);    /* takes a hidden one */
 void entry_destroy(struct meta *m, struct entry *e); /* out of every map, and freed */
 struct entry *entry_find_twin(const struct meta *m, struct str name); /* the same name, '.' and '_' counting as one */
 
+void set_log_configs(struct meta *m, const struct topic *t); /* its settings, to all of its logs */
 void changes_finish(struct meta *m); /* drops what is under way, without a word */
 void ids_finish(struct meta *m);
