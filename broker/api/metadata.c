@@ -11,6 +11,8 @@
 #include "gen/describe_topic_partitions.h"
 #include "gen/metadata.h"
 
+#include <stdlib.h>
+
 enum { ENDPOINT_BROKERS = 1, ENDPOINT_CONTROLLERS = 2 };
 
 static const struct str cluster_resource = {.ptr = "kafka-cluster", .len = 13};
@@ -42,7 +44,7 @@ static int32_t *one_int(struct request *req, int32_t value)
     return p;
 }
 
-static bool fill_partition(struct request *req, const struct topic *t, int32_t index, int32_t *self,
+static void fill_partition(struct request *req, const struct topic *t, int32_t index, int32_t *self,
                            struct metadata_response_partition *out)
 {
     struct log *log = log_manager_find(req->env->logs, t->id, index);
@@ -53,7 +55,6 @@ static bool fill_partition(struct request *req, const struct topic *t, int32_t i
     out->leader_epoch = here ? log_leader_epoch(log) : -1;
     out->replica_nodes = out->isr_nodes = self;
     out->replica_nodes_count = out->isr_nodes_count = 1;
-    return true;
 }
 
 static bool fill_topic(struct request *req, const struct topic *t, int32_t *self,

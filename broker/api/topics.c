@@ -29,17 +29,32 @@ int16_t topic_error(err e)
 
 bool topic_name_is_reserved(struct str name)
 {
-    return str_eq(name, STR("__consumer_offsets")) || str_eq(name, STR("__transaction_state")) ||
-           str_eq(name, STR("__share_group_state")) || str_eq(name, STR("__cluster_metadata"));
+    static const char *const reserved[] = {"__consumer_offsets", "__transaction_state",
+                                           "__share_group_state", "__cluster_metadata"};
+    for (size_t i = 0; i < sizeof reserved / sizeof *reserved; i++) {
+        size_t k = 0;
+        while (k < name.len && reserved[i][k] &&
+               (name.ptr[k] == '.' ? '_' : name.ptr[k]) == reserved[i][k]) {
+            k++;
+        }
+        if (k == name.len && !reserved[i][k]) {
+            return true;
+        }
+    }
+    return false;
 }
 
-/* The text of a refusal, where it outlives the buffer: in the arena. Null when there is no text. */
-static struct str keep_text(struct request *req, struct buf *text)
+int8_t topic_config_source(const struct config *config, const struct topic_config *t, int row)
 {
-    struct str s = {.ptr = text->len ? text->ptr : NULL, .len = text->len};
-    s = request_copy(req, s);
-    buf_finish(text);
-    return s;
+    if (t->own[row]) {
+        return CONFIG_SOURCE_TOPIC;
+    }
+    return config->origins[row].source == CONFIG_DEFAULT ? CONFIG_SOURCE_DEFAULT : CONFIG_SOURCE_BROKER;
+}
+
+struct str keep_text(struct request *req, struct buf *text)
+{
+    return request_copy(req, (struct str){.ptr = text->len ? text->ptr : NULL, .len = text->len});
 }
 
 /* Changes of one request under way; in its arena. */
@@ -202,6 +217,7 @@ static err create_one(struct request *req, const struct create_topics_request_to
         }
     }
     out->error_message = keep_text(req, &text);
+    buf_finish(&text);
     return OK;
 }
 
