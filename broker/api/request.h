@@ -30,6 +30,10 @@
  * nothing. A parked request that has neither holds nor an on_drop nor a timer of its own would
  * never be answered: that is the handler's bug.
  *
+ * A graceful stop sets env->stopping and calls `on_stop` of each parked request that has it: what
+ * waits for events (a fetch, a join) answers now, with what there is. It may reply from inside.
+ * After the time of rivulet.stop.timeout.ms the connections of what is still parked are closed.
+ *
  * Memory: `arena` lives as long as the request; strings, bytes and records of the body borrow from
  * the frame, which does too. Answers may borrow from both, and from the topic names of meta only
  * until the handler returns to the loop (copy them with request_copy): a reply may be encoded after
@@ -79,6 +83,7 @@ struct request {
     void *reply;          /* in the arena: request_reply */
     struct arena arena;   /* owned */
     void (*on_drop)(struct request *req); /* the handler's, or NULL; see above */
+    void (*on_stop)(struct request *req); /* the handler's, or NULL; see above */
     void *handler;                   /* the handler's own, usually in the arena; NULL at first */
     struct request_extents *extents; /* owned: what request_records took over */
     int64_t arrived_us;              /* monotonic: its last byte was read */
@@ -93,10 +98,11 @@ struct request {
     bool no_reply; /* nothing goes out for it (acks=0) */
 
     /* the session's */
-    struct list link;        /* in the session's queue */
-    struct frame_ref *frame; /* one reference, or NULL when the bytes were copied to the arena */
-    const uint8_t *bytes;    /* the frame without its size */
-    size_t size;             /* of it */
+    struct sessions *sessions; /* borrowed; outlives it */
+    struct list link;          /* in the session's queue, or in sessions.spare */
+    struct slab *slab;         /* one reference, or NULL when the bytes were copied to the arena */
+    const uint8_t *bytes;      /* the frame without its size */
+    size_t size;               /* of it */
 };
 
 static inline const void *request_body(const struct request *req)
