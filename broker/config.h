@@ -114,6 +114,7 @@ void config_unref(struct config *c); /* takes NULL */
 void config_keep_static(struct config *fresh, const struct config *old, struct buf *kept);
 
 void config_value_text(const struct config *c, enum config_row_id row, struct buf *out);
+void config_default_text(enum config_row_id row, struct buf *out);
 void config_print(const struct config *c,
                   struct buf *out);      /* --print-config: name=value  # source */
 void config_print_docs(struct buf *out); /* docs/CONFIG.md */

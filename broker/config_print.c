@@ -6,6 +6,19 @@ void config_value_text(const struct config *c, enum config_row_id row, struct bu
     config_value_print(&config_rows[row], (const char *)c + config_rows[row].offset, out);
 }
 
+void config_default_text(enum config_row_id row, struct buf *out)
+{
+    union {
+        bool b;
+        int64_t i;
+        double r;
+        char *t;
+    } scratch = {.i = 0};
+    config_value_default(&config_rows[row], &scratch);
+    config_value_print(&config_rows[row], &scratch, out);
+    config_value_free(&config_rows[row], &scratch);
+}
+
 void config_print(const struct config *c, struct buf *out)
 {
     for (int i = 0; i < CONFIG_ROW_COUNT; i++) {

@@ -216,7 +216,10 @@ static err note_asked(struct request *req, const struct metadata_request *in,
         a->id = topic->name.ptr ? (struct uuid){{0}} : topic->topic_id;
         a->repeated = map_get(&seen, key, key_size) != NULL;
         e = map_put(&seen, key, key_size, a);
-        if (topic->name.ptr && meta_check_name(topic->name) != OK) {
+        if (!topic->name.ptr && req->header.api_version < 12) {
+            a->name = STR(""); /* ids alone are for later versions */
+            a->error = KERR_INVALID_REQUEST;
+        } else if (topic->name.ptr && meta_check_name(topic->name) != OK) {
             a->error = KERR_INVALID_TOPIC_EXCEPTION;
         } else if (topic->name.ptr && !authorize(req, ACL_DESCRIBE, ACL_TOPIC, topic->name)) {
             a->error = KERR_TOPIC_AUTHORIZATION_FAILED;

@@ -2,6 +2,7 @@
 #include "broker/api/topics.h"
 
 #include "base/map.h"
+#include "base/timer.h"
 #include "broker/api/families.h"
 #include "broker/api/request.h"
 #include "broker/config.h"
@@ -57,25 +58,108 @@ struct str keep_text(struct request *req, struct buf *text)
     return request_copy(req, (struct str){.ptr = text->len ? text->ptr : NULL, .len = text->len});
 }
 
-/* Changes of one request under way; in its arena. */
+struct str keep_value(struct request *req, struct buf *text)
+{
+    const char *p = buf_text(text);
+    return request_copy(req, (struct str){.ptr = p, .len = text->len});
+}
+
+/* The changes of one request, in its arena. Each that is under way holds the request. */
 struct topics_work {
-    int32_t outstanding;
-    bool submitting; /* the handler has not come to its end */
+    struct request *req;
+    struct topics_item *items; /* array: one a topic of the request */
+    int32_t item_count;
+    int32_t outstanding; /* changes under way */
+    bool submitting;     /* the handler has not come to its end */
+    bool answered;       /* by the deadline: nothing may write to the answer any more */
+    struct timer timer;  /* the client's timeout */
 };
 
 /* One of them. */
 struct topics_item {
     struct request *req;
-    struct create_topics_response_topic *created;  /* or */
+    struct create_topics_response_topic *created; /* or */
     struct delete_topics_response_response *deleted;
+    bool by_id;   /* to be deleted; the client named the id */
+    bool pending; /* its change is under way */
 };
 
+static void item_answer(struct topics_item *item, int16_t error, struct str text)
+{
+    if (item->created) {
+        item->created->error_code = error;
+        item->created->error_message = text;
+    } else {
+        item->deleted->error_code = error;
+        item->deleted->error_message = text;
+    }
+}
+
+static void work_timed_out(struct timer *timer)
+{
+    struct topics_work *work = (struct topics_work *)(void *)((char *)timer - offsetof(struct topics_work, timer));
+    for (int32_t i = 0; i < work->item_count; i++) {
+        if (work->items[i].pending) {
+            item_answer(&work->items[i], KERR_REQUEST_TIMED_OUT,
+                        STR("not done within the request's timeout; it goes on"));
+        }
+    }
+    work->answered = true;
+    reply(work->req, 0);
+}
+
+static void work_dropped(struct request *req)
+{
+    struct topics_work *work = req->handler;
+    timer_disarm(req->env->timers, &work->timer);
+}
+
+static err work_init(struct request *req, int32_t count)
+{
+    struct topics_work *work = req->handler = arena_zero(&req->arena, 1, sizeof *work);
+    if (work) {
+        work->items = arena_zero(&req->arena, (size_t)count, sizeof *work->items);
+    }
+    if (!work || !work->items) {
+        return arena_error(&req->arena);
+    }
+    work->req = req;
+    work->submitting = true;
+    timer_init(&work->timer, work_timed_out);
+    req->on_drop = work_dropped;
+    return OK;
+}
+
+/* Answers when the last change is done. */
 static void work_go_on(struct request *req)
 {
     struct topics_work *work = req->handler;
-    if (work->outstanding == 0 && !work->submitting && !request_is_dropped(req)) {
-        reply(req, 0);
+    if (work->outstanding == 0 && !work->submitting && !work->answered) {
+        timer_disarm(req->env->timers, &work->timer);
+        if (!request_is_dropped(req)) {
+            reply(req, 0);
+        }
     }
+}
+
+/* The handler has submitted everything. A timeout of 0 or less is none: an answer comes in any case. */
+static void work_submitted(struct request *req, int32_t timeout_ms)
+{
+    struct topics_work *work = req->handler;
+    work->submitting = false;
+    if (work->outstanding > 0 && timeout_ms > 0) {
+        timer_arm(req->env->timers, &work->timer, clock_mono_ms(req->env->clock) + timeout_ms);
+    }
+    work_go_on(req);
+}
+
+/* A change has come back. True when its answer may still be written. */
+static bool item_done(struct topics_item *item)
+{
+    struct topics_work *work = item->req->handler;
+    item->pending = false;
+    work->outstanding--;
+    return !work->answered && !request_is_dropped(item->req);
 }
 
 /* ---- CreateTopics */
@@ -100,9 +184,8 @@ static void describe_created(struct request *req, const struct topic *t,
         struct create_topics_response_config *c = &out->configs[out->configs_count];
         struct buf value = {0};
         topic_config_value_text(config, (enum config_row_id)i, &value);
-        buf_text(&value);
         c->name = str_of(config_rows[i].topic_name);
-        c->value = request_copy(req, (struct str){.ptr = value.ptr, .len = value.len});
+        c->value = keep_value(req, &value);
         c->config_source = topic_config_source(req->env->config, config, i);
         buf_finish(&value);
         if (!c->value.ptr) {
@@ -117,14 +200,12 @@ static void topic_created(void *ctx, err e, struct topic *topic)
 {
     struct topics_item *item = ctx;
     struct request *req = item->req;
-    struct topics_work *work = req->handler;
-    item->created->error_code = topic_error(e);
-    if (e == OK) {
-        describe_created(req, topic, topic->config, topic->partition_count, item->created);
-    } else {
-        item->created->error_message = str_of(err_text(e));
+    if (item_done(item)) {
+        item_answer(item, topic_error(e), e == OK ? (struct str){0} : str_of(err_text(e)));
+        if (e == OK) {
+            describe_created(req, topic, topic->config, topic->partition_count, item->created);
+        }
     }
-    work->outstanding--;
     work_go_on(req);
     request_release(req);
 }
@@ -184,8 +265,8 @@ static err create_one(struct request *req, const struct create_topics_request_to
     struct topics_work *work = req->handler;
     struct buf text = {0};
     struct config_pair *pairs = arena_zero(&req->arena, (size_t)in->configs_count, sizeof *pairs);
-    struct topics_item *item = arena_zero(&req->arena, 1, sizeof *item);
-    if (!pairs || !item) {
+    struct topics_item *item = &work->items[work->item_count++];
+    if (!pairs) {
         return arena_error(&req->arena);
     }
     for (int32_t i = 0; i < in->configs_count; i++) {
@@ -211,6 +292,7 @@ static err create_one(struct request *req, const struct create_topics_request_to
         request_hold(req);
         err e = meta_create_topic(req->env->meta, &spec, &text, topic_created, item);
         out->error_code = topic_error(e);
+        item->pending = e == OK;
         work->outstanding += e == OK;
         if (e != OK) {
             request_release(req);
@@ -239,14 +321,15 @@ err api_create_topics(struct request *req)
 {
     const struct create_topics_request *in = request_body(req);
     struct create_topics_response *out = request_reply(req);
-    struct topics_work *work = req->handler = arena_zero(&req->arena, 1, sizeof *work);
     struct map counts;
+    err e = work_init(req, in->topics_count);
+    if (e != OK) {
+        return e;
+    }
     out->topics = wire_array(&req->arena, &create_topics_response_topic_table, in->topics_count);
-    if (!work || !out->topics) {
+    if (!out->topics) {
         return arena_error(&req->arena);
     }
-    err e = OK;
-    work->submitting = true;
     map_init(&counts, rng_next(req->env->rng));
     for (int32_t i = 0; i < in->topics_count && e == OK; i++) {
         e = count_name(&counts, in->topics[i].name);
@@ -270,9 +353,8 @@ err api_create_topics(struct request *req)
         }
     }
     map_finish(&counts);
-    work->submitting = false;
     if (e == OK) {
-        work_go_on(req);
+        work_submitted(req, in->timeout_ms);
     }
     request_release(req);
     return e;
@@ -280,25 +362,44 @@ err api_create_topics(struct request *req)
 
 /* ---- DeleteTopics */
 
+static int16_t deletion_error(const struct topics_item *item, err e)
+{
+    return item->by_id && e == ERR_NOT_FOUND ? (int16_t)KERR_UNKNOWN_TOPIC_ID : topic_error(e);
+}
+
 static void topic_deleted(void *ctx, err e, struct topic *topic)
 {
     struct topics_item *item = ctx;
     struct request *req = item->req;
-    struct topics_work *work = req->handler;
     (void)topic;
-    item->deleted->error_code = topic_error(e);
-    if (e != OK) {
-        item->deleted->error_message = str_of(err_text(e));
+    if (item_done(item)) {
+        item_answer(item, deletion_error(item, e), e == OK ? (struct str){0} : str_of(err_text(e)));
     }
-    work->outstanding--;
     work_go_on(req);
     request_release(req);
+}
+
+static int16_t check_deleted(struct request *req, const struct topic *t, struct str *text)
+{
+    if (!authorize(req, ACL_DELETE, ACL_TOPIC, t->name)) {
+        return KERR_TOPIC_AUTHORIZATION_FAILED;
+    }
+    if (!req->env->config->delete_topics) {
+        *text = STR("delete.topic.enable is false");
+        return KERR_TOPIC_DELETION_DISABLED;
+    }
+    if (t->internal) {
+        *text = STR("internal topics are not deleted");
+        return KERR_INVALID_REQUEST;
+    }
+    return KERR_NONE;
 }
 
 static int16_t delete_one(struct request *req, struct str name, struct uuid id,
                           struct delete_topics_response_response *out)
 {
     struct topics_work *work = req->handler;
+    struct topics_item *item = &work->items[work->item_count++];
     bool by_id = !uuid_is_zero(id);
     if (by_id == (name.ptr != NULL)) {
         out->error_message = STR("a topic is named by its name or by its id");
@@ -310,48 +411,39 @@ static int16_t delete_one(struct request *req, struct str name, struct uuid id,
     }
     out->topic_id = t->id;
     out->name = request_copy(req, t->name);
-    if (!authorize(req, ACL_DELETE, ACL_TOPIC, t->name)) {
-        return KERR_TOPIC_AUTHORIZATION_FAILED;
+    int16_t error = check_deleted(req, t, &out->error_message);
+    if (error != KERR_NONE) {
+        return error;
     }
-    if (!req->env->config->delete_topics) {
-        out->error_message = STR("delete.topic.enable is false");
-        return KERR_TOPIC_DELETION_DISABLED;
-    }
-    if (t->internal) {
-        out->error_message = STR("internal topics are not deleted");
-        return KERR_INVALID_REQUEST;
-    }
-    struct topics_item *item = arena_zero(&req->arena, 1, sizeof *item);
-    if (!item) {
-        return KERR_UNKNOWN_SERVER_ERROR;
-    }
-    *item = (struct topics_item){.req = req, .deleted = out};
+    *item = (struct topics_item){.req = req, .deleted = out, .by_id = by_id};
     struct buf text = {0};
     request_hold(req);
     err e = meta_delete_topic(req->env->meta, t->id, &text, topic_deleted, item);
-    if (e == OK) {
-        work->outstanding++;
-    } else {
+    item->pending = e == OK;
+    work->outstanding += e == OK;
+    if (e != OK) {
         out->error_message = keep_text(req, &text);
         request_release(req);
     }
     buf_finish(&text);
-    return topic_error(e);
+    return deletion_error(item, e);
 }
 
 err api_delete_topics(struct request *req)
 {
     const struct delete_topics_request *in = request_body(req);
     struct delete_topics_response *out = request_reply(req);
-    struct topics_work *work = req->handler = arena_zero(&req->arena, 1, sizeof *work);
     bool by_topic = req->header.api_version >= 6;
     int32_t count = by_topic ? in->topics_count : in->topic_names_count;
+    err e = work_init(req, count);
+    if (e != OK) {
+        return e;
+    }
     out->responses = wire_array(&req->arena, &delete_topics_response_response_table, count);
-    if (!work || !out->responses) {
+    if (!out->responses) {
         return arena_error(&req->arena);
     }
     out->responses_count = count;
-    work->submitting = true;
     request_hold(req);
     for (int32_t i = 0; i < count; i++) {
         struct str name = by_topic ? in->topics[i].name : in->topic_names[i];
@@ -361,8 +453,7 @@ err api_delete_topics(struct request *req)
         int16_t error = delete_one(req, name, id, &out->responses[i]);
         out->responses[i].error_code = error;
     }
-    work->submitting = false;
-    work_go_on(req);
+    work_submitted(req, in->timeout_ms);
     request_release(req);
     return OK;
 }

@@ -194,6 +194,18 @@ static void change_finish(struct change *c)
     start_waiting(m, id);
 }
 
+err meta_check_settings(const struct meta *m, const struct topic *t, const struct config_pair *overrides,
+                        int32_t override_count, struct buf *text)
+{
+    struct topic_config *settings;
+    err e = topic_settings_create(m->options.config, overrides, override_count, t->internal, text,
+                                  &settings);
+    if (e == OK) {
+        topic_config_destroy(settings);
+    }
+    return e;
+}
+
 /* Checks a change against what the topic is now. */
 static err change_prepare(struct change *c, struct buf *text)
 {
@@ -208,36 +220,40 @@ static err change_prepare(struct change *c, struct buf *text)
     if (c->entry->topic.version != c->version) {
         return ERR_STALE;
     }
-    struct topic_config *settings;
-    err e = topic_settings_create(m->options.config, c->pairs, c->pair_count,
-                                  c->entry->topic.internal, text, &settings);
-    if (e == OK) {
-        topic_config_destroy(settings);
-    }
-    return e;
+    return meta_check_settings(m, &c->entry->topic, c->pairs, c->pair_count, text);
 }
 
+static struct change *first_waiting(const struct meta *m, struct uuid id)
+{
+    list_each (node, &m->waiting) {
+        struct change *c = list_entry(node, struct change, link);
+        if (uuid_eq(c->id, id)) {
+            return c;
+        }
+    }
+    return NULL;
+}
+
+/* The topic is free again: starts the next change that waits for it. One that has become impossible is told so; what it submits in its
+ * place goes before the others that wait. */
 static void start_waiting(struct meta *m, struct uuid id)
 {
-    list_each_safe (node, after, &m->waiting) {
-        struct change *c = list_entry(node, struct change, link);
-        if (!uuid_eq(c->id, id)) {
-            continue;
+    for (struct change *c; (c = first_waiting(m, id));) {
+        struct entry *e = map_get(&m->by_id, id.b, sizeof id.b);
+        if (e && e->changing) {
+            return; /* invariant 2 */
         }
-        list_remove(&c->link);
         struct buf text = {0};
-        err e = change_prepare(c, &text);
-        e = e == OK ? change_start(c) : e;
+        list_remove(&c->link);
+        err refused = change_prepare(c, &text);
+        refused = refused == OK ? change_start(c) : refused;
         buf_finish(&text);
-        if (e == OK) {
-            return; /* the others wait for this one */
+        if (refused != OK) {
+            meta_done *done = c->done;
+            void *ctx = c->ctx;
+            change_free(c);
+            done(ctx, refused, NULL);
         }
-        meta_done *done = c->done;
-        void *ctx = c->ctx;
-        change_free(c);
-        done(ctx, e, NULL);
-        start_waiting(m, id); /* `after` may be gone by now */
-        return;
     }
 }
 

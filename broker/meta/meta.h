@@ -62,6 +62,10 @@ typedef void meta_done(void *ctx, err e, struct topic *topic);
 /* What meta_create_topic would refuse, without doing it; `text` gets the reason, for people. */
 err meta_check_topic(const struct meta *m, const struct topic_spec *spec, struct buf *text);
 
+/* What meta_alter_topic would refuse of such settings. */
+err meta_check_settings(const struct meta *m, const struct topic *t, const struct config_pair *overrides,
+                        int32_t override_count, struct buf *text);
+
 /* Each submits. OK: `done` will come, later. Otherwise nothing was done and `text` got the reason, for people: ERR_EXISTS (there, or being
  * made), ERR_INVALID (name), ERR_RANGE (partitions), ERR_UNSUPPORTED (a setting), ERR_LIMIT (topics or partitions), ERR_NOT_FOUND, ERR_STALE,
  * ERR_NO_SPACE, ERR_CLOSED. */
