@@ -52,6 +52,10 @@ void coord_stop(struct coord *c);
 
 void coord_set_config(struct coord *c, const struct config *config); /* a new snapshot */
 
+/* The topic of this name is gone: so are the offsets that were committed for it. To be called when
+ * its deletion is lasting; what a crash prevents is made up for by coord_load. */
+void coord_topic_deleted(struct coord *c, struct str topic);
+
 /* ---- requests */
 
 /* One event on its way; memory of the caller, until it is answered or forgotten. */
