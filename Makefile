@@ -59,14 +59,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop tidy format fuzz peers bench install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop tidy docs docs-check format fuzz peers bench install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|format|fuzz|peers|bench|install|clean]"
+	@echo "make [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|docs|format|fuzz|peers|bench|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -159,6 +159,17 @@ bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 	tests/bench/run
 fuzz:
 	tests/fuzz/run $(or $(TIME),60)
+
+# Reference pages that are made from the tables of the source; docs-check fails when they are not as the tables are now.
+APIS_MD   = awk -f docs/apis.awk broker/api/apis.def $(SCHEMAS)
+CONFIG_MD = build/rivuletd --print-config-docs
+
+docs: all
+	$(APIS_MD) >docs/APIS.md
+	$(if $(wildcard broker/main.c),$(CONFIG_MD) >docs/CONFIG.md)
+docs-check: all
+	@$(APIS_MD) | cmp - docs/APIS.md || { echo "docs/APIS.md is stale: make docs"; exit 1; }
+	@$(if $(wildcard broker/main.c),$(CONFIG_MD) | cmp - docs/CONFIG.md || { echo "docs/CONFIG.md is stale: make docs"; exit 1; })
 
 SOURCES := $(wildcard base/*.[ch] protocol/*.[ch] client/*.[ch] broker/*.[ch] broker/*/*.[ch] tools/*.[ch] tests/*/*.[ch])
 format:
