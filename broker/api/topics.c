@@ -6,6 +6,7 @@
 #include "broker/api/families.h"
 #include "broker/api/request.h"
 #include "broker/config.h"
+#include "broker/coord/coord.h"
 #include "broker/meta/meta.h"
 #include "gen/create_topics.h"
 #include "gen/delete_topics.h"

@@ -156,11 +156,6 @@ const struct group *coord_group_next(const struct coord *c, const struct group *
     return group_at(c, cg->link.next);
 }
 
-bool coord_all_loaded(const struct coord *c)
-{
-    return c->refused_count == 0;
-}
-
 /* ---- answers ---- */
 
 static bool copy_str(struct arena *a, struct str *s)

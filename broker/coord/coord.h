@@ -94,4 +94,3 @@ size_t coord_group_count(const struct coord *c);
 const struct group *coord_group_first(
     const struct coord *c); /* in the order they came to be; NULL at the end */
 const struct group *coord_group_next(const struct coord *c, const struct group *g);
-bool coord_all_loaded(const struct coord *c); /* no partition is refused (ListGroups says so) */
