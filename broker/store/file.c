@@ -4,7 +4,6 @@
 #include "base/check.h"
 #include "base/mem.h"
 
-#include <stdio.h>
 #include <string.h>
 
 err store_read_file(struct store *store, const char *path, size_t limit_bytes, struct buf *out)
