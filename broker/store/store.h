@@ -5,7 +5,8 @@
  * (store/worker.h). Paths are relative to the data directory, which the store opened. Any thread may call; one file is written by
  * one thread at a time.
  *
- * Errors: ERR_NO_SPACE, ERR_NO_FILES, ERR_NOT_FOUND, ERR_EXISTS, ERR_BUSY (lock), ERR_IO for the rest. A failed sync or close of
+ * Errors: ERR_NO_SPACE, ERR_NO_FILES, ERR_NOT_FOUND, ERR_EXISTS (also: a directory is not empty), ERR_INVALID (a directory where a file is
+ * needed, or a link), ERR_BUSY (lock), ERR_IO for the rest. A failed sync or close of
  * a written file has an unknown outcome: the posix driver ends the process (storage_fatal), it never returns it for a retry.
  */
 #pragma once
@@ -61,7 +62,8 @@ struct store_ops {
     err (*space)(void *ctx, int64_t *ret_free_bytes, int64_t *ret_total_bytes);
 };
 
-/* The posix driver on `path`, which is made (0700) when it is missing. ERR_INVALID when another user owns it. */
+/* The posix driver on `path`, which is made (0700) when it is missing. ERR_INVALID when
+ * another user owns it, or when its group or others may write into it. The process ignores SIGXFSZ, so that RLIMIT_FSIZE is an error too. */
 err store_open_posix(const char *path, struct store *ret_store);
 void store_close_posix(struct store *store);
 
