@@ -1,13 +1,16 @@
 /* log: one partition, as appended batches in segment files of Kafka's format.
  *
- * A log lives on its shard's loop thread, which alone touches this struct. Files are written by the shard's *writer* worker, made durable
- * by its *syncer*, and read when cold by its *reader*: what they need travels in work items, nothing is shared. So an append is submit and
- * complete: the offset is given at submit, `written` comes when the bytes are in the page cache, `durable` when they are
- * on stable storage.
+ * A log lives on its shard's loop thread, which alone touches this struct. Files are written by the
+ * shard's *writer* worker, made durable by its *syncer*, and read when cold by its *reader*: what
+ * they need travels in work items, nothing is shared. So an append is submit and complete: the
+ * offset is given at submit, `written` comes when the bytes are in the page cache, `durable` when
+ * they are on stable storage.
  *
- *     start offset <= high watermark == durable end <= written end <= log end offset (next one to give)
+ *     start offset <= high watermark == durable end <= written end <= log end offset (next one to
+ * give)
  *
- * Only what is below the high watermark is readable; so no offset that anybody read is ever given to another record.
+ * Only what is below the high watermark is readable; so no offset that anybody read is ever given
+ * to another record.
  */
 #pragma once
 
@@ -21,12 +24,13 @@ struct log;
 
 enum log_timestamp_type { LOG_CREATE_TIME = 0, LOG_APPEND_TIME = 1 };
 
-/* A topic's settings as its logs need them; plain values, filled by meta/ from the configuration. -1 = no bound where it says so. */
+/* A topic's settings as its logs need them; plain values, filled by meta/ from the configuration.
+ * -1 = no bound where it says so. */
 struct log_config {
-    int64_t segment_bytes;        /* roll before a segment would pass it */
-    int64_t segment_ms;           /* roll at the first append this long after a segment's first record */
-    int64_t retention_bytes;      /* -1: none */
-    int64_t retention_ms;         /* -1: for ever */
+    int64_t segment_bytes;   /* roll before a segment would pass it */
+    int64_t segment_ms;      /* roll at the first append this long after a segment's first record */
+    int64_t retention_bytes; /* -1: none */
+    int64_t retention_ms;    /* -1: for ever */
     int64_t file_delete_delay_ms; /* between the rename to *.deleted and the unlink */
     int64_t index_interval_bytes; /* at least so many bytes between two index entries */
     int64_t index_max_bytes;      /* roll when an index would pass it */
@@ -37,21 +41,27 @@ struct log_config {
 
 /* One batch to append. Caller's memory, borrowed until the last of the two callbacks. */
 struct log_append {
-    uint8_t *batch;                 /* one whole batch, checked by batch_validate; base offset and epoch are patched in place */
-    size_t size;                    /* bytes of it */
-    struct batch_info info;         /* what batch_validate found: count, last delta, max timestamp, producer */
-    int64_t base_offset;            /* out, at submit: the first record's offset (of the original for a duplicate) */
-    int64_t append_time_ms;         /* out, at submit: wall time given with LogAppendTime topics' batches, else -1 */
-    bool duplicate;                 /* out: a retry of one of the producer's last five batches; nothing is appended */
-    void (*written)(struct log_append *a, err e); /* may be NULL; the batch memory is free after it */
+    uint8_t *batch; /* one whole batch, checked by batch_validate; base offset and epoch are patched
+                       in place */
+    size_t size;    /* bytes of it */
+    struct batch_info
+        info;            /* what batch_validate found: count, last delta, max timestamp, producer */
+    int64_t base_offset; /* out, at submit: the first record's offset (of the original for a
+                            duplicate) */
+    int64_t append_time_ms; /* out, at submit: wall time given with LogAppendTime topics' batches,
+                               else -1 */
+    bool duplicate; /* out: a retry of one of the producer's last five batches; nothing is appended
+                     */
+    void (*written)(struct log_append *a,
+                    err e); /* may be NULL; the batch memory is free after it */
     void (*durable)(struct log_append *a, err e); /* may be NULL; comes after written */
-    struct log *log;                /* the log's, while it is under way */
-    struct list link;               /* the log's, while it is under way */
-    int64_t end_offset;             /* the log's: durable once the high watermark reaches it */
+    struct log *log;                              /* the log's, while it is under way */
+    struct list link;                             /* the log's, while it is under way */
+    int64_t end_offset; /* the log's: durable once the high watermark reaches it */
 };
 
-/* Submits. OK: both callbacks will come, later, never from inside this call. Otherwise nothing was done:
- *   ERR_ORDER      the producer's sequence has a gap            -> OUT_OF_ORDER_SEQUENCE_NUMBER
+/* Submits. OK: both callbacks will come, later, never from inside this call. Otherwise nothing was
+ * done: ERR_ORDER      the producer's sequence has a gap            -> OUT_OF_ORDER_SEQUENCE_NUMBER
  *   ERR_FENCED     the producer's epoch is older than known     -> INVALID_PRODUCER_EPOCH
  *   ERR_DUPLICATE  older than the five remembered batches       -> DUPLICATE_SEQUENCE_NUMBER
  *   ERR_NO_SPACE   the disk is (or was just now) full           -> KAFKA_STORAGE_ERROR
@@ -66,8 +76,9 @@ int64_t log_end_offset(const struct log *log);
 int64_t log_size_bytes(const struct log *log);
 int32_t log_leader_epoch(const struct log *log);
 
-/* What a read found. Extents are whole batches, but for the last, which may be cut by max_bytes (never the very first one when
- * at_least_one is set). The first batch may begin below the asked offset. */
+/* What a read found. Extents are whole batches, but for the last, which may be cut by max_bytes
+ * (never the very first one when at_least_one is set). The first batch may begin below the asked
+ * offset. */
 enum { LOG_READ_EXTENTS = 4 };
 struct log_read {
     struct extent extents[LOG_READ_EXTENTS]; /* in order; to be released by the caller */
@@ -75,34 +86,46 @@ struct log_read {
     size_t size;                             /* bytes of all extents */
 };
 
-/* Reads below the high watermark without blocking. ERR_RANGE: offset < start or > end. ERR_AGAIN: not in memory; log_warm, then
- * ask again. ERR_CORRUPT: the batch there fails its checksum. ERR_CLOSED. */
-err log_read(struct log *log, int64_t offset, size_t max_bytes, bool at_least_one, struct log_read *ret_read);
+/* Reads below the high watermark without blocking. ERR_RANGE: offset < start or > end. ERR_AGAIN:
+ * not in memory; log_warm, then ask again. ERR_CORRUPT: the batch there fails its checksum.
+ * ERR_CLOSED. */
+err log_read(struct log *log, int64_t offset, size_t max_bytes, bool at_least_one,
+             struct log_read *ret_read);
 
-/* Bytes between offset and the high watermark, cheaply (an estimate from positions when both are known, else what is cached);
- * for Fetch's min_bytes. */
+/* Bytes between offset and the high watermark, cheaply (an estimate from positions when both are
+ * known, else what is cached); for Fetch's min_bytes. */
 size_t log_bytes_available(const struct log *log, int64_t offset);
 
-/* Asynchronous look-ups: memory of the caller, until `done`, which is called on the loop, never from inside the call. */
+/* Asynchronous look-ups: memory of the caller, until `done`, which is called on the loop, never
+ * from inside the call. */
 struct log_query {
-    int64_t offset;       /* warm: from where; in/out of the time look-ups: out, -1 when there is no such record */
-    int64_t timestamp_ms; /* find_time: in; out of both: the found record's time, -1 when there is none */
+    int64_t offset; /* warm: from where; in/out of the time look-ups: out, -1 when there is no such
+                       record */
+    int64_t timestamp_ms; /* find_time: in; out of both: the found record's time, -1 when there is
+                             none */
     size_t max_bytes;     /* warm: how much the reader is about to ask for */
     int32_t leader_epoch; /* out: epoch of the found record's batch; -1 */
     err result;           /* out */
     void (*done)(struct log_query *q);
-    struct log *log;      /* the log's, while it is under way */
+    struct log *log; /* the log's, while it is under way */
 };
 
-void log_warm(struct log *log, struct log_query *q);      /* brings [offset, +max_bytes) into memory, checksums verified */
-void log_find_time(struct log *log, struct log_query *q); /* first record below the high watermark with timestamp >= timestamp_ms */
-void log_max_time(struct log *log, struct log_query *q);  /* the record with the largest timestamp below the high watermark (KIP-734) */
+void log_warm(
+    struct log *log,
+    struct log_query *q); /* brings [offset, +max_bytes) into memory, checksums verified */
+void log_find_time(
+    struct log *log,
+    struct log_query *q); /* first record below the high watermark with timestamp >= timestamp_ms */
+void log_max_time(struct log *log, struct log_query *q); /* the record with the largest timestamp
+                                                            below the high watermark (KIP-734) */
 
-/* End offset of the largest epoch <= `epoch` that the log knows (KIP-320); -1/-1 when there is none. */
-void log_epoch_end(const struct log *log, int32_t epoch, int32_t *ret_epoch, int64_t *ret_end_offset);
+/* End offset of the largest epoch <= `epoch` that the log knows (KIP-320); -1/-1 when there is
+ * none. */
+void log_epoch_end(const struct log *log, int32_t epoch, int32_t *ret_epoch,
+                   int64_t *ret_end_offset);
 
-/* Called on the loop each time the high watermark or the start offset moves, and once with closed set when the log goes away. A watcher may
- * unwatch itself, or others, in it. */
+/* Called on the loop each time the high watermark or the start offset moves, and once with closed
+ * set when the log goes away. A watcher may unwatch itself, or others, in it. */
 struct log_watcher {
     void (*moved)(struct log_watcher *w, bool closed);
     struct list link; /* the log's, while it watches */
@@ -110,11 +133,13 @@ struct log_watcher {
 void log_watch(struct log *log, struct log_watcher *w);
 void log_unwatch(struct log_watcher *w); /* takes one that does not watch */
 
-/* Moves the start offset up to `offset` (<= high watermark, ERR_RANGE): durable when done is called with OK. */
+/* Moves the start offset up to `offset` (<= high watermark, ERR_RANGE): durable when done is called
+ * with OK. */
 void log_delete_records(struct log *log, int64_t offset, void (*done)(void *ctx, err e), void *ctx);
 
-/* Start only, before the loop runs: reads whole batches from `offset` on into memory, blocking; *ret_size 0 at the end. ERR_CORRUPT and
- * ERR_RANGE as in log_read; ERR_LIMIT: the next batch alone is larger than size. */
+/* Start only, before the loop runs: reads whole batches from `offset` on into memory, blocking;
+ * *ret_size 0 at the end. ERR_CORRUPT and ERR_RANGE as in log_read; ERR_LIMIT: the next batch alone
+ * is larger than size. */
 err log_read_blocking(struct log *log, int64_t offset, void *p, size_t size, size_t *ret_size);
 
 void log_set_config(struct log *log, const struct log_config *config); /* from the next append on */

@@ -1,8 +1,9 @@
-/* log_manager: all logs of one shard and what they share: the store, the three workers, the group commit, recovery, retention,
- * checkpoints. Lives on the shard's loop thread.
+/* log_manager: all logs of one shard and what they share: the store, the three workers, the group
+ * commit, recovery, retention, checkpoints. Lives on the shard's loop thread.
  *
- * Group commit (the seam where the journal will stand): everything written since the last group, of every log and whatever acks it came
- * with, is made durable by one round of the syncer, while the next group forms; then high watermarks move and `durable` is called.
+ * Group commit (the seam where the journal will stand): everything written since the last group, of
+ * every log and whatever acks it came with, is made durable by one round of the syncer, while the
+ * next group forms; then high watermarks move and `durable` is called.
  */
 #pragma once
 
@@ -15,46 +16,55 @@
 struct log_manager;
 
 struct log_manager_options {
-    struct store *store;                 /* borrowed; data directory, locked by the owner */
-    const struct clock *clock;           /* borrowed */
-    const struct diag *diag;             /* borrowed */
-    struct timers *timers;               /* borrowed; the shard's */
-    struct worker *writer;               /* borrowed: segment writes, creation, deletion */
-    struct worker *syncer;               /* borrowed: fdatasync */
-    struct worker *reader;               /* borrowed: cold reads and look-ups */
-    int32_t leader_epoch;                /* of every partition: the data directory's start number */
-    int max_open_files;                  /* segment files held open at once; least recently used are closed */
+    struct store *store;       /* borrowed; data directory, locked by the owner */
+    const struct clock *clock; /* borrowed */
+    const struct diag *diag;   /* borrowed */
+    struct timers *timers;     /* borrowed; the shard's */
+    struct worker *writer;     /* borrowed: segment writes, creation, deletion */
+    struct worker *syncer;     /* borrowed: fdatasync */
+    struct worker *reader;     /* borrowed: cold reads and look-ups */
+    int32_t leader_epoch;      /* of every partition: the data directory's start number */
+    int max_open_files;        /* segment files held open at once; least recently used are closed */
     int64_t producer_id_expiration_ms;   /* producer.id.expiration.ms */
     int64_t retention_check_interval_ms; /* log.retention.check.interval.ms */
-    int64_t checkpoint_interval_ms;      /* log.flush.offset.checkpoint.interval.ms; armed only while something is dirty */
-    void (*unsubmitted)(void *ctx);      /* something waits for log_manager_submit; called once until that is called */
-    void *ctx;                           /* for unsubmitted */
+    int64_t checkpoint_interval_ms; /* log.flush.offset.checkpoint.interval.ms; armed only while
+                                       something is dirty */
+    void (*unsubmitted)(
+        void *ctx); /* something waits for log_manager_submit; called once until that is called */
+    void *ctx;      /* for unsubmitted */
 };
 
 struct log_manager *log_manager_create(const struct log_manager_options *options);
 void log_manager_destroy(struct log_manager *m); /* after stop; takes NULL */
 
-/* Start, synchronous, before the loop runs. `clean`: the last stop was clean (the caller found and removed the mark): nothing is scanned. */
+/* Start, synchronous, before the loop runs. `clean`: the last stop was clean (the caller found and
+ * removed the mark): nothing is scanned. */
 err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id, int32_t partition,
                          const struct log_config *config, bool clean);
 
-/* Renames away and removes the directories of partitions that no opened log owns (topics deleted before the stop). */
+/* Renames away and removes the directories of partitions that no opened log owns (topics deleted
+ * before the stop). */
 err log_manager_remove_strays(struct log_manager *m);
 
-/* Hands everything that was appended in this loop turn to the writer: the server calls it once a turn. */
+/* Hands everything that was appended in this loop turn to the writer: the server calls it once a
+ * turn. */
 void log_manager_submit(struct log_manager *m);
 
 struct log *log_manager_find(struct log_manager *m, struct uuid id, int32_t partition); /* NULL */
 
-/* `done` is called on the loop, later. create: the directory and first segment are durable, the log can be found. destroy: the log cannot be
- * found any more at once; the rename is durable at done; bytes die when the last reader has gone. */
-void log_manager_create_log(struct log_manager *m, struct str topic, struct uuid id, int32_t partition,
-                            const struct log_config *config, void (*done)(void *ctx, err e), void *ctx);
+/* `done` is called on the loop, later. create: the directory and first segment are there, and the
+ * log can be found; they are durable with its first sync (a start makes again what a crash took).
+ * destroy: the log cannot be found any more at once; the rename is durable at done; bytes die when
+ * the last reader has gone. */
+void log_manager_create_log(struct log_manager *m, struct str topic, struct uuid id,
+                            int32_t partition, const struct log_config *config,
+                            void (*done)(void *ctx, err e), void *ctx);
 void log_manager_destroy_log(struct log_manager *m, struct uuid id, int32_t partition,
                              void (*done)(void *ctx, err e), void *ctx);
 
-/* Graceful stop: no more appends (ERR_CLOSED), everything under way is written and synced, producer snapshots and checkpoints written;
- * then `done`. The owner writes the clean-shutdown mark after it. */
+/* Graceful stop: no more appends (ERR_CLOSED), everything under way is written and synced, producer
+ * snapshots and checkpoints written; then `done`. The owner writes the clean-shutdown mark after
+ * it. */
 void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx);
 
 int64_t log_manager_total_bytes(const struct log_manager *m);

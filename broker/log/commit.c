@@ -1,0 +1,591 @@
+/* Write groups and sync groups: how appends become readable and durable, for all logs of a shard
+ * together.
+ *
+ * A write group is made of parts: consecutive batches of one log in one segment. Parts of one log
+ * are run in order, and the first that fails takes those behind it along. A sync group is the
+ * segments that were written since the last one; when all of them are synced, every log's high
+ * watermark moves to the written end that it had when the group was formed.
+ *
+ * Invariants:
+ *   C1  within a log, a segment is synced before the next one of the same group: what is durable is
+ * a prefix C2  a segment's directory entry is durable before anything in it counts
+ */
+#include "broker/log/internal.h"
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/mem.h"
+
+#include <limits.h>
+
+enum { PART_IOV = 1024 }; /* batches of one part; IOV_MAX */
+
+struct write_part {
+    struct log *log;            /* one reference */
+    struct segment_tail before; /* of the segment, to go back to */
+    struct file_use use[FILE_KINDS];
+    int64_t position;             /* where the batches go */
+    struct iovec *parts;          /* in the group's arena */
+    int count;                    /* of parts */
+    int batches;                  /* appends of log->writing that this part stands for */
+    struct buf index[FILE_KINDS]; /* owned: entries for the two indexes */
+    int64_t index_position[FILE_KINDS];
+    bool create;       /* the segment's first part */
+    bool truncate;     /* cut the file to `position` first */
+    bool created;      /* out: the file is there */
+    bool index_failed; /* out */
+    err result;        /* out */
+    err index_error;   /* out */
+    struct mark end;   /* of the log behind this part */
+    struct list link;
+};
+
+struct write_group {
+    struct work work;
+    struct log_manager *m;
+    struct arena arena;
+    struct list parts; /* struct write_part */
+};
+
+struct sync_item {
+    struct file_use use;
+    bool dir; /* its directory too */
+};
+
+struct sync_log {
+    struct log *log; /* one reference */
+    struct mark end;
+};
+
+struct sync_group {
+    struct work work;
+    struct log_manager *m;
+    struct sync_item *items; /* owned */
+    int item_count;
+    struct sync_log *logs; /* owned */
+    int log_count;
+    bool root;  /* the data directory too: there are new directories in it */
+    err result; /* out */
+};
+
+void manager_work(struct log_manager *m, struct worker *worker, struct work *work)
+{
+    m->works++;
+    worker_submit(worker, work);
+}
+
+void manager_work_done(struct log_manager *m)
+{
+    check(m->works > 0);
+    m->works--;
+    manager_check_stopped(m);
+}
+
+void manager_say_unsubmitted(struct log_manager *m)
+{
+    if (!m->said_unsubmitted && !m->write) {
+        m->said_unsubmitted = true;
+        if (m->o.unsubmitted) {
+            m->o.unsubmitted(m->o.ctx);
+        }
+    }
+}
+
+bool commit_is_idle(const struct log_manager *m)
+{
+    return !m->write && !m->sync && list_empty(&m->dirty) && list_empty(&m->unsynced) &&
+           list_empty(&m->written);
+}
+
+/* ---- placing */
+
+static int list_count(const struct list *l)
+{
+    int n = 0;
+    list_each(node, l)
+    {
+        n++;
+    }
+    return n;
+}
+
+static struct write_part *part_begin(struct write_group *g, struct segment *s)
+{
+    struct write_part *p = arena_zero(&g->arena, 1, sizeof *p);
+    check(p);
+    p->log = s->log;
+    log_ref(s->log);
+    s->log->under_way++;
+    p->before = s->tail;
+    p->position = s->tail.size;
+    file_use_begin(&p->use[FILE_LOG], s, FILE_LOG, STORE_WRITE);
+    p->index_position[FILE_INDEX] = (int64_t)s->tail.index_count * INDEX_ENTRY_SIZE;
+    p->index_position[FILE_TIMEINDEX] = (int64_t)s->tail.time_count * TIME_ENTRY_SIZE;
+    list_push(&g->parts, &p->link);
+    return p;
+}
+
+static void add_index_entry(struct write_part *p, struct segment *s, int64_t last_offset,
+                            int64_t position)
+{
+    uint8_t entry[INDEX_ENTRY_SIZE];
+    put_be32(entry, (uint32_t)(last_offset - s->base_offset));
+    put_be32(entry + 4, (uint32_t)position);
+    buf_add(&p->index[FILE_INDEX], entry, sizeof entry);
+    s->tail.index_count++;
+}
+
+static void add_time_entry(struct write_part *p, struct segment *s)
+{
+    struct segment_tail *t = &s->tail;
+    if (!s->times_known || t->max_timestamp <= t->last_time) {
+        return; /* times strictly rise */
+    }
+    uint8_t entry[TIME_ENTRY_SIZE];
+    put_be64(entry, (uint64_t)t->max_timestamp);
+    put_be32(entry + 8, (uint32_t)(t->max_timestamp_offset - s->base_offset));
+    buf_add(&p->index[FILE_TIMEINDEX], entry, sizeof entry);
+    t->last_time = t->max_timestamp;
+    t->time_count++;
+}
+
+static bool must_roll(const struct log *log, const struct segment *s, const struct log_append *a,
+                      int64_t now_ms)
+{
+    const struct segment_tail *t = &s->tail;
+    const struct log_config *c = &log->config;
+    if (t->size == 0) {
+        return false;
+    }
+    int64_t age_ms = t->first_timestamp >= 0 && a->info.max_timestamp >= 0
+                         ? a->info.max_timestamp - t->first_timestamp
+                         : now_ms - s->created_ms;
+    return t->size > c->segment_bytes - (int64_t)a->size || age_ms > c->segment_ms ||
+           ((int64_t)t->index_count + 1) * INDEX_ENTRY_SIZE > c->index_max_bytes ||
+           ((int64_t)t->time_count + 1) * TIME_ENTRY_SIZE > c->index_max_bytes ||
+           a->end_offset - 1 - s->base_offset > INT32_MAX;
+}
+
+static void place_batch(struct write_part *p, struct segment *s, struct log_append *a)
+{
+    struct segment_tail *t = &s->tail;
+    int64_t last_offset = a->end_offset - 1;
+    if (t->size == 0) {
+        t->first_timestamp = a->info.max_timestamp;
+    }
+    if (a->info.max_timestamp > t->max_timestamp) {
+        t->max_timestamp = a->info.max_timestamp;
+        t->max_timestamp_offset = last_offset;
+    }
+    if (t->bytes_since_index > s->log->config.index_interval_bytes) {
+        add_index_entry(p, s, last_offset, t->size);
+        add_time_entry(p, s);
+        t->bytes_since_index = 0;
+    }
+    t->bytes_since_index += (int64_t)a->size;
+    t->size += (int64_t)a->size;
+    p->parts[p->count++] = (struct iovec){a->batch, a->size};
+    s->log->appended_bytes += (int64_t)a->size;
+    if (s->log->appended_bytes - s->log->checkpointed_bytes >= CHECKPOINT_GROWTH) {
+        s->log->m->checkpoint_due = true;
+    }
+}
+
+/* Seals the active segment with a last time entry and begins a new one at `base_offset`. */
+static struct write_part *roll(struct write_group *g, struct write_part *p, struct segment *s,
+                               int64_t base_offset)
+{
+    if (s->times_known && s->tail.max_timestamp > s->tail.last_time) {
+        if (!p) {
+            p = part_begin(g, s);
+            p->end = (struct mark){base_offset, s->base_offset, s->tail.size};
+        }
+        add_time_entry(p, s);
+    }
+    s->sealed = true;
+    struct segment *next = segment_create(s->log, base_offset);
+    next->fresh = true;
+    log_add_segment(s->log, next);
+    struct write_part *fresh = part_begin(g, next);
+    fresh->create = true;
+    fresh->use[FILE_LOG].how = STORE_CREATE;
+    file_use_begin(&fresh->use[FILE_INDEX], next, FILE_INDEX, STORE_CREATE);
+    file_use_begin(&fresh->use[FILE_TIMEINDEX], next, FILE_TIMEINDEX, STORE_CREATE);
+    fresh->truncate = true;
+    fresh->end = (struct mark){base_offset, base_offset, 0};
+    return fresh;
+}
+
+static void place_log(struct write_group *g, struct log *log, int64_t now_ms)
+{
+    struct write_part *p = NULL;
+    struct segment *s = log_active(log);
+    int left = list_count(&log->pending);
+    if (log->truncate) {
+        p = part_begin(g, s);
+        p->truncate = true;
+        p->end = (struct mark){log->written.offset, s->base_offset, s->tail.size};
+        log->truncate = false;
+    }
+    if (log->roll && s->tail.size > 0) {
+        p = roll(g, p, s, log->written.offset);
+        s = log_active(log);
+    }
+    log->roll = false;
+    for (; left > 0; left--) {
+        struct log_append *a = list_entry(list_pop(&log->pending), struct log_append, link);
+        list_push(&log->writing, &a->link);
+        if (a->duplicate) {
+            if (!p) {
+                p = part_begin(g, s);
+                p->end = (struct mark){log->written.offset, s->base_offset, s->tail.size};
+            }
+            p->batches++;
+            continue;
+        }
+        if (must_roll(log, s, a, now_ms)) {
+            p = roll(g, p, s, a->base_offset);
+            s = log_active(log);
+        } else if (p && p->count == PART_IOV) {
+            p = NULL;
+        }
+        if (!p) {
+            p = part_begin(g, s);
+        }
+        if (!p->parts) {
+            size_t slots = left < PART_IOV ? (size_t)left : PART_IOV;
+            p->parts = arena_alloc(&g->arena, sizeof *p->parts * slots);
+            check(p->parts);
+        }
+        place_batch(p, s, a);
+        p->batches++;
+        p->end = (struct mark){a->end_offset, s->base_offset, s->tail.size};
+        log_note_epoch(log, log->m->o.leader_epoch, a->base_offset);
+    }
+}
+
+/* ---- on the writer */
+
+static void write_indexes(struct write_part *p, struct store *store)
+{
+    for (enum file_kind k = FILE_INDEX; k <= FILE_TIMEINDEX; k++) {
+        if (p->index[k].len == 0) {
+            continue;
+        }
+        err e = file_use_open(&p->use[k], store);
+        if (!e) {
+            struct iovec v = {p->index[k].ptr, p->index[k].len};
+            e = store->ops->write(store->ctx, p->use[k].file, &v, 1, p->index_position[k]);
+        }
+        if (e) {
+            p->index_failed = true;
+            p->index_error = e;
+        }
+    }
+}
+
+static void write_part(struct write_part *p, struct store *store)
+{
+    struct file_use *use = &p->use[FILE_LOG];
+    if (!p->count && !p->truncate && !p->index[FILE_TIMEINDEX].len) {
+        p->result = OK; /* duplicates alone */
+        return;
+    }
+    p->result = file_use_open(use, store);
+    if (p->result) {
+        return;
+    }
+    p->created = true;
+    if (p->truncate) {
+        p->result = store->ops->truncate(store->ctx, use->file, p->position);
+    }
+    for (enum file_kind k = FILE_INDEX; p->create && k <= FILE_TIMEINDEX && !p->result; k++) {
+        p->result = file_use_open(&p->use[k], store);
+        p->result = p->result ? p->result : store->ops->truncate(store->ctx, p->use[k].file, 0);
+    }
+    if (!p->result && p->count) {
+        p->result = store->ops->write(store->ctx, use->file, p->parts, p->count, p->position);
+    }
+    if (!p->result) {
+        write_indexes(p, store);
+    }
+}
+
+static void write_run(struct work *work)
+{
+    struct write_group *g = list_entry(work, struct write_group, work);
+    const struct log *failed = NULL;
+    list_each(node, &g->parts)
+    {
+        struct write_part *p = list_entry(node, struct write_part, link);
+        if (p->log == failed) {
+            p->result = ERR_CLOSED; /* never seen: the first one's result is what counts */
+            continue;
+        }
+        write_part(p, g->m->o.store);
+        if (p->result) {
+            failed = p->log;
+        }
+    }
+}
+
+/* ---- back on the loop */
+
+static void take_written(struct write_part *p)
+{
+    struct log *log = p->log;
+    struct segment *s = p->use[FILE_LOG].segment;
+    struct log_manager *m = log->m;
+    s->written_size = p->end.base_offset == s->base_offset ? p->end.position : s->written_size;
+    s->index_written += (int32_t)(p->index[FILE_INDEX].len / INDEX_ENTRY_SIZE);
+    s->time_written += (int32_t)(p->index[FILE_TIMEINDEX].len / TIME_ENTRY_SIZE);
+    if (p->index[FILE_INDEX].len || p->index[FILE_TIMEINDEX].len) {
+        s->index_dirty = true;
+    }
+    if (p->index_failed) { /* sparse by design: reads start from an earlier entry, and the next ones
+                              take the places */
+        diag_log(m->o.diag, DIAG_WARN, "index_write_failed", "dir=%s base=%lld error=\"%s\"",
+                 log->dir, (long long)s->base_offset, err_text(p->index_error));
+        s->index_written -= (int32_t)(p->index[FILE_INDEX].len / INDEX_ENTRY_SIZE);
+        s->time_written -= (int32_t)(p->index[FILE_TIMEINDEX].len / TIME_ENTRY_SIZE);
+        s->tail.index_count = s->index_written;
+        s->tail.time_count = s->time_written;
+    }
+    if (p->end.offset > log->written.offset || p->create ||
+        p->end.base_offset > log->written.base_offset) {
+        log->written = p->end;
+        if (!list_linked(&log->synced_link)) {
+            log_ref(log);
+            list_push(&m->written, &log->synced_link);
+        }
+        if (!list_linked(&s->sync_link)) {
+            segment_ref(s);
+            list_push(&m->unsynced, &s->sync_link);
+        }
+    }
+    for (int i = 0; i < p->batches; i++) {
+        struct log_append *a = list_entry(list_pop(&log->writing), struct log_append, link);
+        list_push(&log->waiting, &a->link);
+        if (a->written) {
+            a->written(a, OK);
+        }
+    }
+}
+
+static void take_failed(struct write_part *p)
+{
+    struct log *log = p->log;
+    struct segment *s = p->use[FILE_LOG].segment;
+    diag_log(log->m->o.diag, DIAG_ERROR, "write_failed", "dir=%s base=%lld error=\"%s\"", log->dir,
+             (long long)s->base_offset, err_text(p->result));
+    int32_t keep = log->segment_count;
+    while (keep > 1 && log->segments[keep - 1]->base_offset > s->base_offset) {
+        keep--;
+    }
+    if (p->create && !p->created) {
+        keep--;
+    } else {
+        s->tail = p->before;
+        s->tail.index_count = s->index_written;
+        s->tail.time_count = s->time_written;
+    }
+    log_drop_segments_from(log, keep);
+    log_active(log)->sealed = false;
+    log->truncate = true;
+    if (p->create &&
+        p->created) { /* empty, and there: its entry must be made durable with what comes next */
+        log->written = (struct mark){log->written.offset, s->base_offset, 0};
+    }
+    log_fail(log, p->result);
+    /* The tail goes now, not with the next append: a crash must not find whole batches there that
+     * were refused. */
+    if (!log->destroyed && !list_linked(&log->dirty_link)) {
+        list_push(&log->m->dirty, &log->dirty_link);
+    }
+}
+
+static void take_part(struct write_part *p)
+{
+    struct log *log = p->log;
+    if (!p->result) {
+        take_written(p);
+        log_complete_durable(log);
+    } else if (p->batches == 0 && !p->create) {
+        log->truncate = true; /* still not cut: with the next append then */
+    } else {
+        take_failed(p);
+    }
+}
+
+static void write_done(struct work *work)
+{
+    struct write_group *g = list_entry(work, struct write_group, work);
+    struct log_manager *m = g->m;
+    const struct log *failed = NULL;
+    m->write = NULL;
+    for (struct list *node; (node = list_pop(&g->parts));) {
+        struct write_part *p = list_entry(node, struct write_part, link);
+        struct log *log = p->log;
+        if (log != failed) {
+            failed = p->result ? log : failed;
+            take_part(p);
+        }
+        for (int k = 0; k < FILE_KINDS; k++) {
+            buf_finish(&p->index[k]);
+            file_use_end(&p->use[k]);
+        }
+        log->under_way--;
+        log_check_quiet(log);
+        log_unref(log);
+    }
+    arena_finish(&g->arena);
+    mem_free(g);
+    commit_submit(m);
+    manager_work_done(m);
+}
+
+static void write_begin(struct log_manager *m)
+{
+    struct write_group *g = mem_need_zero(1, sizeof *g);
+    int64_t now_ms = clock_wall_ms(m->o.clock);
+    g->m = m;
+    g->work.run = write_run;
+    g->work.done = write_done;
+    arena_init(&g->arena, SIZE_MAX);
+    list_init(&g->parts);
+    for (struct list *node; (node = list_pop(&m->dirty));) {
+        place_log(g, list_entry(node, struct log, dirty_link), now_ms);
+    }
+    list_each(node, &g->parts)
+    {
+        struct write_part *p = list_entry(node, struct write_part, link);
+        for (enum file_kind k = FILE_INDEX; k <= FILE_TIMEINDEX; k++) {
+            if (p->index[k].len && !p->use[k].segment) {
+                check(!p->index[k].failed);
+                file_use_begin(&p->use[k], p->use[FILE_LOG].segment, k, STORE_CREATE);
+            }
+        }
+    }
+    if (list_empty(&g->parts)) {
+        arena_finish(&g->arena);
+        mem_free(g);
+        return;
+    }
+    m->write = g;
+    manager_work(m, m->o.writer, &g->work);
+}
+
+/* ---- syncing */
+
+static void sync_run(struct work *work)
+{
+    struct sync_group *g = list_entry(work, struct sync_group, work);
+    struct store *store = g->m->o.store;
+    for (int i = 0; i < g->item_count && !g->result; i++) {
+        struct sync_item *item = &g->items[i];
+        g->result = file_use_open(&item->use, store);
+        if (!g->result) {
+            g->result = store->ops->sync(store->ctx, item->use.file);
+        }
+        if (!g->result && item->dir) {
+            g->result = store->ops->sync_dir(store->ctx, item->use.segment->log->dir);
+        }
+    }
+    if (!g->result && g->root) {
+        g->result = store->ops->sync_dir(store->ctx, "");
+    }
+}
+
+static void sync_take(struct sync_group *g)
+{
+    for (int i = 0; i < g->item_count; i++) {
+        struct segment *s = g->items[i].use.segment;
+        s->fresh = s->fresh && !g->items[i].dir;
+    }
+    for (int i = 0; i < g->log_count; i++) {
+        struct log *log = g->logs[i].log;
+        log->fresh = log->fresh && !g->root;
+        bool moved = g->logs[i].end.offset > log->durable.offset;
+        log->durable = g->logs[i].end;
+        check(log->durable.offset <= log->written.offset); /* L1 */
+        if (moved) {
+            log_add_hint(log);
+            log_complete_durable(log);
+            log_notify(log, false);
+        }
+    }
+}
+
+static void sync_done(struct work *work)
+{
+    struct sync_group *g = list_entry(work, struct sync_group, work);
+    struct log_manager *m = g->m;
+    m->sync = NULL;
+    if (g->result) {
+        m->dead = true;
+        diag_log(m->o.diag, DIAG_ERROR, "sync_failed", "error=\"%s\"", err_text(g->result));
+    } else {
+        sync_take(g);
+        checkpoint_arm(m);
+    }
+    for (int i = 0; i < g->item_count; i++) {
+        file_use_end(&g->items[i].use);
+    }
+    for (int i = 0; i < g->log_count; i++) {
+        g->logs[i].log->under_way--;
+        log_check_quiet(g->logs[i].log);
+        log_unref(g->logs[i].log);
+    }
+    mem_free(g->items);
+    mem_free(g->logs);
+    mem_free(g);
+    commit_submit(m);
+    manager_work_done(m);
+}
+
+static void sync_begin(struct log_manager *m)
+{
+    struct sync_group *g = mem_need_zero(1, sizeof *g);
+    g->m = m;
+    g->work.run = sync_run;
+    g->work.done = sync_done;
+    g->items = mem_need_zero((size_t)list_count(&m->unsynced) + 1, sizeof *g->items);
+    g->logs = mem_need_zero((size_t)list_count(&m->written) + 1, sizeof *g->logs);
+    for (struct list *node; (node = list_pop(&m->unsynced));) {
+        struct segment *s = list_entry(node, struct segment, sync_link);
+        struct sync_item *item = &g->items[g->item_count++];
+        item->dir = s->fresh;
+        g->root = g->root || s->log->fresh;
+        file_use_begin(&item->use, s, FILE_LOG, STORE_WRITE);
+        segment_unref(s); /* the use holds it */
+    }
+    for (struct list *node; (node = list_pop(&m->written));) {
+        struct log *log = list_entry(node, struct log, synced_link);
+        log->under_way++;
+        g->logs[g->log_count++] = (struct sync_log){log, log->written};
+    }
+    m->sync = g;
+    manager_work(m, m->o.syncer, &g->work);
+}
+
+void commit_submit(struct log_manager *m)
+{
+    if (m->dead) {
+        for (struct list *node; (node = list_pop(&m->dirty));) {
+            log_fail(list_entry(node, struct log, dirty_link), ERR_IO);
+        }
+        return;
+    }
+    if (!m->write && !list_empty(&m->dirty)) {
+        write_begin(m);
+    }
+    if (!m->sync && !(list_empty(&m->unsynced) && list_empty(&m->written))) {
+        sync_begin(m);
+    }
+}
+
+void log_manager_submit(struct log_manager *m)
+{
+    m->said_unsubmitted = false;
+    commit_submit(m);
+}

@@ -1,0 +1,314 @@
+/* The inside of broker/log: what log.h and manager.h keep from the rest of the house.
+ *
+ * Loop thread, but for functions that say "worker": those get what they need in their work item and
+ * touch neither a struct log nor a manager; of a segment only what never changes (base_offset,
+ * path).
+ *
+ * How an append travels:
+ *
+ *     log_append         pending      offset given, producer checked, batch patched
+ *     log_manager_submit writing      placed in a segment; a write group is with the writer
+ *     write group done   waiting      in the page cache: `written`; a sync group takes what is
+ * there sync group done    -            high watermark moves, `durable`
+ *
+ * At most one write group and one sync group are under way; what comes meanwhile forms the next
+ * one.
+ */
+#pragma once
+
+#include "base/arena.h"
+#include "base/map.h"
+#include "broker/log/manager.h"
+#include "broker/log/producer_state.h"
+
+enum file_kind { FILE_LOG, FILE_INDEX, FILE_TIMEINDEX, FILE_KINDS };
+
+enum {
+    INDEX_ENTRY_SIZE =
+        8, /* int32 last offset of a batch - base offset, int32 position of the batch */
+    TIME_ENTRY_SIZE =
+        12, /* int64 largest timestamp so far, int32 its batch's last offset - base offset */
+    LOG_PATH_SIZE = 600, /* directory of at most 255 and a file's name */
+    SPANS = 4,           /* verified ranges remembered of a segment */
+    HINTS = 16,          /* former high watermarks remembered of a log, with their positions */
+    WARM_MAX = 4194304, /* bytes verified for one log_warm, at most, but for a larger first batch */
+    SCAN_CHUNK = 65536, /* bytes read at once when batches are walked */
+    CHECKPOINT_GROWTH = 1048576, /* bytes a log must have grown to be worth a checkpoint in passing:
+                                    less is quickly scanned */
+    OFFSET_NONE = -1,
+};
+
+struct log_manager;
+struct segment;
+
+/* An open file of a segment. The segment's slot holds one reference while it is cached, each extent
+ * and work item another. */
+struct seg_file {
+    struct extent_owner owner; /* its release drops a reference; first member */
+    struct log_manager *m;     /* borrowed */
+    struct segment *segment;   /* borrowed; NULL once it is out of its slot */
+    enum file_kind kind;
+    struct store_file *file; /* owned */
+    int refs;
+    struct list lru;   /* in the manager's, while it is in its slot */
+    struct work close; /* when the last reference has gone */
+};
+
+/* A file that a work item uses. */
+struct file_use {
+    struct seg_file *ref;    /* one reference, or NULL: the worker opens it by the segment's path */
+    struct store_file *file; /* ref's, or what the worker opened */
+    struct segment *segment; /* one reference */
+    enum file_kind kind;
+    enum store_open how; /* if the worker has to open it */
+};
+
+struct span {
+    int64_t from; /* position */
+    int64_t to;   /* position behind it; from == to: none */
+};
+
+/* What changes with each batch that is placed; saved before each part of a write, to go back to
+ * when it fails. */
+struct segment_tail {
+    int64_t size;                 /* bytes, as placed */
+    int64_t max_timestamp;        /* of its records; -1: none. Only with times_known */
+    int64_t max_timestamp_offset; /* last offset of the batch that has it */
+    int64_t first_timestamp;      /* max timestamp of the first batch; -1: empty or unknown */
+    int64_t last_time;            /* timestamp of the last time index entry; -1: none */
+    int32_t index_count;          /* entries, as placed */
+    int32_t time_count;
+    int64_t bytes_since_index;
+};
+
+struct segment {
+    struct log *log;     /* borrowed; outlives it */
+    int64_t base_offset; /* of its name; never changes */
+    struct segment_tail tail;
+    int64_t written_size;  /* bytes in the page cache */
+    int32_t index_written; /* entries that can be read */
+    int32_t time_written;
+    int64_t last_indexed; /* offset of the last index entry there was at the start; -1: none */
+    int64_t created_ms;   /* wall time; of the start for one that was there */
+    int64_t own_from;     /* what lies from here on was written or verified by this process */
+    struct span *spans;   /* owned; SPANS of them, or NULL: other verified ranges */
+    int64_t bad_position; /* of the batch that last failed its checksum; -1: none */
+    struct seg_file *files[FILE_KINDS]; /* cached; NULL when closed */
+    struct list sync_link;              /* in the manager's unsynced */
+    int refs;                           /* the log's, and work items' */
+    bool times_known;                   /* max_timestamp of the tail is right */
+    bool fresh;                         /* its directory entry is not durable yet */
+    bool sealed;                        /* no more appends */
+    bool index_dirty;                   /* index files were written since they were synced */
+    bool removed;                       /* retention took it out of the log */
+};
+
+/* A place in a log: positions of a record's batch. */
+struct mark {
+    int64_t offset;
+    int64_t base_offset; /* of the segment */
+    int64_t position;    /* in it, where the batch with `offset` begins or will begin */
+};
+
+struct log_epoch {
+    int32_t epoch;
+    int64_t start_offset;
+};
+
+struct log {
+    struct log_manager *m; /* borrowed */
+    struct str topic;      /* owned */
+    struct uuid id;
+    int32_t partition;
+    char *dir; /* owned; "TOPIC-N" */
+    struct log_config config;
+    struct segment **segments; /* owned array, by base offset; never empty while it is open */
+    int32_t segment_count;
+    int32_t segment_slots;
+    int64_t start_offset;
+    int64_t next_offset;
+    struct mark written;        /* end of what is in the page cache */
+    struct mark durable;        /* the high watermark */
+    int64_t recovery_point;     /* below it nothing has to be scanned after a crash */
+    int64_t checkpointed_bytes; /* appended_bytes at the last checkpoint */
+    int64_t appended_bytes;     /* since the start */
+    struct log_epoch *epochs;   /* owned; by rising epoch */
+    int32_t epoch_count;
+    bool fresh;        /* its directory's entry is not durable yet */
+    bool epochs_dirty; /* not in leader-epoch-checkpoint yet */
+    struct producer_state producers;
+    int64_t snapshot_offset; /* of the newest snapshot file; -1: none */
+    struct list pending;     /* struct log_append */
+    struct list writing;
+    struct list waiting;
+    struct list dirty_link;  /* in the manager's dirty, while something is pending */
+    struct list synced_link; /* in the manager's written */
+    struct list watchers;
+    struct mark *hints; /* owned; HINTS of them, or NULL */
+    int hint_next;
+    int refs;       /* the manager's, and work items' */
+    bool closed;    /* being deleted, or the manager stops */
+    bool fenced;    /* rot below the recovery point that cannot be stepped over: no more appends */
+    bool truncate;  /* a failed write may have left bytes behind the written end */
+    bool destroyed; /* out of the manager */
+    bool roll;      /* begin a new segment at the next submit: retention wants this one */
+    int under_way;  /* write and sync groups it is part of */
+    void (*destroy_done)(void *ctx, err e);
+    void *destroy_ctx;
+};
+
+struct write_group;
+struct sync_group;
+
+struct log_manager {
+    struct log_manager_options o;
+    struct map logs;           /* id and partition -> struct log (owned) */
+    struct list dirty;         /* logs with pending appends */
+    struct list written;       /* logs whose written end is past what the last sync group took */
+    struct list unsynced;      /* segments written since */
+    struct list lru;           /* struct seg_file, oldest first */
+    int open_files;            /* in slots */
+    struct write_group *write; /* under way; NULL */
+    struct sync_group *sync;   /* under way; NULL */
+    struct map
+        starts; /* log-start-offset-checkpoint of the last run: "TOPIC-N" -> int64 + 1 as pointer */
+    struct map recovery_points; /* likewise recovery-point-offset-checkpoint */
+    bool checkpoints_read;
+    bool said_unsubmitted;
+    bool unclean;        /* some log was opened after a crash */
+    bool checkpoint_due; /* some log has grown enough */
+    bool dead;           /* a sync failed: the outcome of writes is unknown, nothing more is done */
+    struct timer retention;
+    struct timer checkpoint;
+    struct checkpoint *checkpointing; /* under way; NULL */
+    bool stopping;
+    bool final_begun; /* the last checkpoint */
+    bool final_done;
+    bool destroying; /* files are closed at once, no worker is there any more */
+    struct work stop_work;
+    void (*stop_done)(void *ctx);
+    void *stop_ctx;
+    struct list
+        removals; /* struct removal: renamed files and directories whose time has not come */
+    int works;    /* work items under way */
+};
+
+/* ---- files.c: open files of segments */
+
+void segment_path(const struct segment *s, enum file_kind kind,
+                  char path[LOG_PATH_SIZE]); /* worker too */
+struct seg_file *seg_file_cached(struct segment *s,
+                                 enum file_kind kind); /* NULL when it is closed; touches the LRU */
+void seg_file_ref(struct seg_file *f);
+void seg_file_unref(struct seg_file *f); /* takes NULL */
+void file_use_begin(struct file_use *use, struct segment *s, enum file_kind kind,
+                    enum store_open how);
+err file_use_open(struct file_use *use, struct store *store); /* worker */
+void file_use_end(
+    struct file_use *use); /* caches what was opened, drops the references; takes a zeroed one */
+struct segment *segment_create(struct log *log, int64_t base_offset);
+void segment_ref(struct segment *s);
+void segment_unref(struct segment *s);
+void segment_close_files(struct segment *s); /* out of the cache */
+
+/* ---- scan.c: walking files; blocking, or with `cached` never waiting (ERR_AGAIN) */
+
+typedef err store_read_fn(void *ctx, struct store_file *file, void *p, size_t size,
+                          int64_t position, size_t *ret_read);
+
+struct walk { /* reads batch headers through a small window */
+    struct store *store;
+    store_read_fn *read;
+    struct store_file *file;
+    int64_t end;        /* nothing behind it is looked at */
+    int64_t at;         /* position of the window */
+    size_t size;        /* bytes in it */
+    size_t window_size; /* bytes of it to use */
+    uint8_t *window;
+};
+err walk_header(
+    struct walk *w, int64_t position,
+    struct batch_header *ret_header); /* ERR_NOT_FOUND at the end; ERR_TRUNCATED, ERR_CORRUPT */
+
+/* Position of the batch that holds `offset` (or of the first one behind it, where there are gaps),
+ * from the index entry before it. index may be NULL. */
+err scan_to_offset(struct walk *w, struct store_file *index, int32_t index_count,
+                   int64_t base_offset, int64_t offset, int64_t *ret_position,
+                   struct batch_header *ret_header);
+err index_lookup(struct store *store, store_read_fn *read, struct store_file *index, int32_t count,
+                 int64_t base_offset, int64_t offset, int64_t *ret_position);
+/* The last time entry with a timestamp < t: the offset from which to look; base offset when there
+ * is none. */
+err time_lookup(struct store *store, struct store_file *timeindex, int32_t count,
+                int64_t base_offset, int64_t t, int64_t *ret_offset);
+err time_last(struct store *store, struct store_file *timeindex, int32_t count,
+              int64_t *ret_timestamp, int64_t *ret_offset_delta);
+
+/* ---- read.c */
+
+int32_t log_segment_at(const struct log *log,
+                       int64_t offset);                /* index of the segment that holds it */
+int64_t segment_readable_end(const struct segment *s); /* position of the high watermark in it */
+bool segment_is_verified(const struct segment *s, int64_t position, int64_t *ret_to);
+void segment_add_verified(struct segment *s, int64_t from, int64_t to);
+void log_add_hint(struct log *log);
+const struct mark *log_find_hint(const struct log *log, int64_t offset);
+
+/* ---- log.c */
+
+struct log *log_create(struct log_manager *m, struct str topic, struct uuid id, int32_t partition,
+                       const struct log_config *config);
+void log_ref(struct log *log);
+void log_unref(struct log *log);
+void log_add_segment(struct log *log, struct segment *s);
+void log_drop_segments_from(struct log *log, int32_t index);
+struct segment *log_active(const struct log *log);
+void log_note_epoch(struct log *log, int32_t epoch, int64_t start_offset);
+void log_complete_durable(struct log *log);    /* `durable` for all below the high watermark */
+void log_fail(struct log *log, err e);         /* everything from the first of `writing` on */
+void log_fail_pending(struct log *log, err e); /* what no write group has taken yet */
+void log_notify(struct log *log, bool closed);
+void log_close(struct log *log); /* no more appends; readers are told */
+
+/* ---- commit.c: write groups and sync groups */
+
+void manager_say_unsubmitted(struct log_manager *m);
+void commit_submit(struct log_manager *m);
+bool commit_is_idle(const struct log_manager *m);
+void manager_work(struct log_manager *m, struct worker *worker,
+                  struct work *work); /* counts it; manager_work_done in its done */
+void manager_work_done(struct log_manager *m);
+void manager_check_stopped(struct log_manager *m);
+
+/* ---- recovery.c */
+
+err log_recover(struct log *log, bool clean); /* start, blocking */
+/* Worker: directory, partition.metadata, an empty first segment. Durable with the first sync of the
+ * log: a crash before that makes them again. */
+err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
+
+/* ---- checkpoint.c: small text files and snapshots */
+
+err metadata_read(struct store *store, const char *dir,
+                  struct uuid *ret_id); /* ERR_NOT_FOUND, ERR_CORRUPT */
+err metadata_write(struct store *store, const char *dir, struct uuid id);
+err epochs_read(struct store *store, const char *dir, struct log_epoch **ret_epochs,
+                int32_t *ret_count);
+err offsets_file_read(struct store *store, const char *path, struct map *offsets);
+void manager_read_checkpoints(struct log_manager *m);
+int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t otherwise);
+void checkpoint_arm(struct log_manager *m);
+void checkpoint_start(struct log_manager *m, bool final, void (*done)(struct log_manager *m));
+void checkpoint_fire(struct timer *timer);
+
+/* ---- retention.c */
+
+void retention_arm(struct log_manager *m, const struct log_config *config); /* if it has a bound */
+void retention_fire(struct timer *timer);
+void removal_begin(
+    struct log *log,
+    struct segment *s); /* of a segment, out of the log already; NULL: of the whole log */
+void removals_forget(struct log_manager *m);            /* a start finds what they leave */
+err remove_tree(struct store *store, const char *path); /* blocking: a directory of files */
+void log_check_quiet(
+    struct log *log); /* a destroyed log that nothing is under way for: its files go */

@@ -1,0 +1,284 @@
+/* All logs of a shard: finding, opening, creating, deleting, stopping. The group commit is in
+ * commit.c. */
+#include "broker/log/internal.h"
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+
+enum { KEY_SIZE = 20 };
+
+static void log_key(struct uuid id, int32_t partition, uint8_t key[KEY_SIZE])
+{
+    memcpy(key, id.b, sizeof id.b);
+    put_be32(key + 16, (uint32_t)partition);
+}
+
+struct log_manager *log_manager_create(const struct log_manager_options *options)
+{
+    struct log_manager *m = mem_need_zero(1, sizeof *m);
+    m->o = *options;
+    map_init(&m->logs, (uint64_t)clock_mono_us(options->clock) ^ (uint64_t)(uintptr_t)m);
+    map_init(&m->starts, m->logs.seed);
+    map_init(&m->recovery_points, m->logs.seed);
+    list_init(&m->dirty);
+    list_init(&m->written);
+    list_init(&m->unsynced);
+    list_init(&m->lru);
+    list_init(&m->removals);
+    timer_init(&m->retention, retention_fire);
+    timer_init(&m->checkpoint, checkpoint_fire);
+    return m;
+}
+
+static void free_log(struct log *log)
+{
+    log_notify(log, true);
+    list_remove(&log->dirty_link);
+    log->destroyed = true;
+    log_drop_segments_from(log, 0);
+    log_unref(log);
+}
+
+void log_manager_destroy(struct log_manager *m)
+{
+    if (!m) {
+        return;
+    }
+    check(m->works == 0);
+    m->destroying = true;
+    timer_disarm(m->o.timers, &m->retention);
+    timer_disarm(m->o.timers, &m->checkpoint);
+    removals_forget(m);
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        free_log(map_value(e));
+    }
+    map_finish(&m->logs);
+    map_finish(&m->starts);
+    map_finish(&m->recovery_points);
+    mem_free(m);
+}
+
+struct log *log_manager_find(struct log_manager *m, struct uuid id, int32_t partition)
+{
+    uint8_t key[KEY_SIZE];
+    log_key(id, partition, key);
+    return map_get(&m->logs, key, sizeof key);
+}
+
+static void add_log(struct log_manager *m, struct log *log)
+{
+    uint8_t key[KEY_SIZE];
+    log_key(log->id, log->partition, key);
+    check(!map_get(&m->logs, key, sizeof key));
+    check(!map_put(&m->logs, key, sizeof key, log));
+    retention_arm(m, &log->config);
+}
+
+err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id, int32_t partition,
+                         const struct log_config *config, bool clean)
+{
+    struct log *log = log_create(m, topic, id, partition, config);
+    err e = log_recover(log, clean);
+    if (e) {
+        diag_log(m->o.diag, DIAG_ERROR, "log_open_failed", "dir=%s error=\"%s\"", log->dir,
+                 err_text(e));
+        free_log(log);
+        return e;
+    }
+    m->unclean = m->unclean || !clean;
+    add_log(m, log);
+    return OK;
+}
+
+/* ---- strays */
+
+struct strays {
+    struct log_manager *m;
+    struct map owned; /* directory -> something */
+    struct buf names; /* each with its 0 */
+};
+
+/* What a partition's directory is called: something, '-', a number; or what a deletion left. */
+static bool is_partition_dir(struct str name)
+{
+    size_t n = name.len;
+    if (n > 7 && memcmp(name.ptr + n - 7, "-delete", 7) == 0) {
+        return true;
+    }
+    while (n > 0 && name.ptr[n - 1] >= '0' && name.ptr[n - 1] <= '9') {
+        n--;
+    }
+    return n > 1 && n < name.len && name.ptr[n - 1] == '-';
+}
+
+static void each_stray(void *arg, const struct store_entry *entry)
+{
+    struct strays *s = arg;
+    if (entry->is_dir && is_partition_dir(entry->name) && !map_get_str(&s->owned, entry->name)) {
+        buf_add_str(&s->names, entry->name);
+        buf_add(&s->names, "", 1);
+    }
+}
+
+err log_manager_remove_strays(struct log_manager *m)
+{
+    struct store *store = m->o.store;
+    struct strays s = {.m = m};
+    map_init(&s.owned, m->logs.seed);
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        struct log *log = map_value(e);
+        check(!map_put_str(&s.owned, str_of(log->dir), log));
+    }
+    err e = store->ops->list(store->ctx, "", each_stray, &s);
+    for (size_t at = 0; !e && at < s.names.len; at += strlen(s.names.ptr + at) + 1) {
+        const char *name = s.names.ptr + at;
+        diag_log(m->o.diag, DIAG_INFO, "stray_removed", "dir=%s", name);
+        e = remove_tree(store, name);
+    }
+    if (!e &&
+        (m->unclean || s.names.len)) { /* entries that a crash left un-synced count from here on */
+        e = store->ops->sync_dir(store->ctx, "");
+    }
+    map_finish(&s.owned);
+    buf_finish(&s.names);
+    return e;
+}
+
+/* ---- creating */
+
+struct creation {
+    struct work work;
+    struct log *log; /* the manager's reference */
+    void (*done)(void *ctx, err e);
+    void *ctx;
+    err result;
+};
+
+static void create_run(struct work *work)
+{
+    struct creation *c = list_entry(work, struct creation, work);
+    c->result = log_make_files(c->log->m->o.store, c->log->dir, c->log->id, 0);
+}
+
+static void create_done(struct work *work)
+{
+    struct creation *c = list_entry(work, struct creation, work);
+    struct log *log = c->log;
+    struct log_manager *m = log->m;
+    struct creation end = *c;
+    mem_free(c);
+    if (end.result) {
+        diag_log(m->o.diag, DIAG_ERROR, "log_create_failed", "dir=%s error=\"%s\"", log->dir,
+                 err_text(end.result));
+        free_log(log);
+    } else {
+        add_log(m, log);
+    }
+    end.done(end.ctx, end.result);
+    manager_work_done(m);
+}
+
+void log_manager_create_log(struct log_manager *m, struct str topic, struct uuid id,
+                            int32_t partition, const struct log_config *config,
+                            void (*done)(void *ctx, err e), void *ctx)
+{
+    struct creation *c = mem_need_zero(1, sizeof *c);
+    struct log *log = log_create(m, topic, id, partition, config);
+    struct segment *s = segment_create(log, 0);
+    s->fresh = true;
+    log->fresh = true;
+    log_add_segment(log, s);
+    log_add_hint(log);
+    c->log = log;
+    c->done = done;
+    c->ctx = ctx;
+    c->work.run = create_run;
+    c->work.done = create_done;
+    manager_work(m, m->o.writer, &c->work);
+}
+
+void log_manager_destroy_log(struct log_manager *m, struct uuid id, int32_t partition,
+                             void (*done)(void *ctx, err e), void *ctx)
+{
+    uint8_t key[KEY_SIZE];
+    log_key(id, partition, key);
+    struct log *log = map_remove(&m->logs, key, sizeof key);
+    check(log);
+    log->destroyed = true;
+    log->destroy_done = done;
+    log->destroy_ctx = ctx;
+    log_close(log);
+    log_fail_pending(log, ERR_CLOSED);
+    log_check_quiet(log);
+    log_unref(log);
+}
+
+/* ---- stopping */
+
+static void final_checkpoint_done(struct log_manager *m)
+{
+    m->final_done = true;
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        struct log *log = map_value(e);
+        for (int32_t i = 0; i < log->segment_count; i++) {
+            segment_close_files(log->segments[i]);
+        }
+    }
+}
+
+void manager_check_stopped(struct log_manager *m)
+{
+    if (!m->stopping || m->checkpointing) {
+        return;
+    }
+    if (!m->final_begun && (m->dead || commit_is_idle(m))) {
+        m->final_begun = true;
+        if (m->dead) {
+            final_checkpoint_done(m);
+        } else {
+            checkpoint_start(m, true, final_checkpoint_done);
+        }
+    }
+    if (m->final_done && m->works == 0 && m->stop_done) {
+        void (*done)(void *) = m->stop_done;
+        m->stop_done = NULL;
+        done(m->stop_ctx);
+    }
+}
+
+static void stop_run(struct work *work)
+{
+    (void)work; /* only so that `done` is never called from inside of log_manager_stop */
+}
+
+static void stop_begun(struct work *work)
+{
+    struct log_manager *m = list_entry(work, struct log_manager, stop_work);
+    manager_work_done(m);
+}
+
+void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
+{
+    m->stopping = true;
+    m->stop_done = done;
+    m->stop_ctx = ctx;
+    timer_disarm(m->o.timers, &m->retention);
+    timer_disarm(m->o.timers, &m->checkpoint);
+    removals_forget(m);
+    commit_submit(m);
+    m->stop_work.run = stop_run;
+    m->stop_work.done = stop_begun;
+    manager_work(m, m->o.writer, &m->stop_work);
+}
+
+int64_t log_manager_total_bytes(const struct log_manager *m)
+{
+    int64_t total = 0;
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        total += log_size_bytes(map_value(e));
+    }
+    return total;
+}

@@ -1,0 +1,734 @@
+/* Opening a log at the start, blocking.
+ *
+ * After a clean stop nothing is scanned: the end is found by walking from the last index entry, the
+ * producers come from their snapshot. Otherwise every segment from the recovery point on (or from
+ * the newest good snapshot, if that is older) is read whole: each batch must be whole, fail no
+ * checksum, and follow the one before. The first that does not ends the log: at or above the
+ * recovery point   a torn tail: cut there, later segments are removed below it rot: what was
+ * durable is never cut. Its length may still lead to the next batch; if it does not, the log is
+ *                                    fenced: read up to there, no more appends
+ * What was scanned gets new indexes, where the old ones differ.
+ *
+ * Invariants:
+ *   R1  nothing below the recovery point is ever removed
+ *   R2  what is served after this is durable: scanned segments are synced before the high watermark
+ * covers them R3  a crash in here at any place leaves something that this finds again: files are
+ * cut before anything is recorded
+ */
+#include "broker/log/internal.h"
+
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/mem.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { RECOVER_CHUNK = 4 * 1024 * 1024 };
+
+struct listing {
+    struct log *log;
+    int64_t *bases; /* owned: of *.log, rising */
+    int32_t base_count;
+    int64_t *snapshots; /* owned: offsets, rising */
+    int32_t snapshot_count;
+    struct buf others; /* owned: names that do not belong here, each with its 0 */
+};
+
+static bool parse_name(struct str name, const char *suffix, int64_t *ret_offset)
+{
+    size_t n = strlen(suffix);
+    return name.len == 20 + n && memcmp(name.ptr + 20, suffix, n) == 0 &&
+           !str_to_int64((struct str){name.ptr, 20}, ret_offset) && *ret_offset >= 0;
+}
+
+static void add_number(int64_t **array, int32_t *count, int64_t value)
+{
+    *array = mem_need_resize(*array, sizeof(int64_t) * ((size_t)*count + 1));
+    (*array)[(*count)++] = value;
+}
+
+static bool ends_with(struct str s, const char *end)
+{
+    size_t n = strlen(end);
+    return s.len >= n && memcmp(s.ptr + s.len - n, end, n) == 0;
+}
+
+static void each_entry(void *arg, const struct store_entry *entry)
+{
+    struct listing *l = arg;
+    int64_t offset;
+    if (entry->is_dir) {
+        return;
+    }
+    if (parse_name(entry->name, ".log", &offset)) {
+        add_number(&l->bases, &l->base_count, offset);
+    } else if (parse_name(entry->name, ".snapshot", &offset)) {
+        add_number(&l->snapshots, &l->snapshot_count, offset);
+    } else if (ends_with(entry->name, ".deleted") || ends_with(entry->name, ".cleaned") ||
+               ends_with(entry->name, ".swap") || ends_with(entry->name, ".tmp")) {
+        buf_add_str(&l->others, entry->name);
+        buf_add(&l->others, "", 1);
+    }
+}
+
+static void listing_finish(struct listing *l)
+{
+    mem_free(l->bases);
+    mem_free(l->snapshots);
+    buf_finish(&l->others);
+}
+
+static err remove_file(struct log *log, const char *name)
+{
+    struct store *store = log->m->o.store;
+    char path[LOG_PATH_SIZE];
+    snprintf(path, sizeof path, "%s/%s", log->dir, name);
+    err e = store->ops->unlink(store->ctx, path);
+    return e == ERR_NOT_FOUND ? OK : e;
+}
+
+static err remove_segment_files(struct log *log, int64_t base_offset)
+{
+    static const char *const suffixes[] = {"log", "index", "timeindex", "txnindex"};
+    char name[64];
+    err e = OK;
+    for (int i = 0; i < 4 && !e; i++) {
+        snprintf(name, sizeof name, "%020" PRId64 ".%s", base_offset, suffixes[i]);
+        e = remove_file(log, name);
+    }
+    return e;
+}
+
+/* ---- indexes */
+
+/* Entries that count: Kafka leaves zeros behind them when it is killed. */
+static int32_t used_entries(struct store *store, struct store_file *file, int entry_size)
+{
+    int64_t size = 0;
+    uint8_t entry[TIME_ENTRY_SIZE];
+    static const uint8_t zero[TIME_ENTRY_SIZE];
+    if (store->ops->size(store->ctx, file, &size)) {
+        return 0;
+    }
+    int64_t low = 0; /* entries below are used */
+    int64_t high = size / entry_size;
+    while (low < high) {
+        size_t got = 0;
+        int64_t middle = high == size / entry_size ? high - 1 : low + (high - low) / 2;
+        if (store->ops->read(store->ctx, file, entry, (size_t)entry_size, middle * entry_size,
+                             &got) ||
+            got < (size_t)entry_size) {
+            return 0;
+        }
+        if (memcmp(entry, zero, (size_t)entry_size) != 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return (int32_t)low;
+}
+
+/* Takes a segment's indexes as they are, if they can be right. False: they must be made again. */
+static bool take_indexes(struct segment *s, int64_t size)
+{
+    struct log *log = s->log;
+    struct store *store = log->m->o.store;
+    struct file_use use = {0};
+    uint8_t entry[INDEX_ENTRY_SIZE];
+    size_t got = 0;
+    bool good = true;
+    file_use_begin(&use, s, FILE_INDEX, STORE_WRITE);
+    err e = file_use_open(&use, store);
+    if (!e) {
+        int32_t n = used_entries(store, use.file, INDEX_ENTRY_SIZE);
+        if (n > 0) {
+            e = store->ops->read(store->ctx, use.file, entry, sizeof entry,
+                                 (int64_t)(n - 1) * INDEX_ENTRY_SIZE, &got);
+            good = !e && got == sizeof entry && (int32_t)get_be32(entry) > 0 &&
+                   (int32_t)get_be32(entry + 4) > 0 && (int32_t)get_be32(entry + 4) < size;
+        }
+        s->tail.index_count = s->index_written = n;
+        s->last_indexed = n > 0 && good ? s->base_offset + (int32_t)get_be32(entry) : -1;
+        store->ops->close(store->ctx, use.file);
+        use.file = NULL;
+    }
+    good = good && !e;
+    file_use_end(&use);
+
+    file_use_begin(&use, s, FILE_TIMEINDEX, STORE_WRITE);
+    e = file_use_open(&use, store);
+    good = good && !e;
+    s->times_known = true; /* of a sealed one: its last entry was made when it was sealed */
+    if (!e) {
+        int64_t delta = 0;
+        int32_t n = used_entries(store, use.file, TIME_ENTRY_SIZE);
+        s->tail.time_count = s->time_written = n;
+        if (n > 0 && !time_last(store, use.file, n, &s->tail.last_time, &delta)) {
+            good = good && delta >= 0;
+            s->tail.max_timestamp = s->tail.last_time;
+            s->tail.max_timestamp_offset = s->base_offset + delta;
+        }
+        store->ops->close(store->ctx, use.file);
+        use.file = NULL;
+    }
+    file_use_end(&use);
+    if (!good) {
+        diag_log(log->m->o.diag, DIAG_WARN, "index_rebuilt", "dir=%s base=%lld", log->dir,
+                 (long long)s->base_offset);
+    }
+    return good;
+}
+
+static err put_index(struct segment *s, enum file_kind kind, const struct buf *entries)
+{
+    struct store *store = s->log->m->o.store;
+    struct file_use use = {0};
+    struct buf old = {0};
+    char path[LOG_PATH_SIZE];
+    segment_path(s, kind, path);
+    err e = store_read_file(store, path, RECOVER_CHUNK * 4, &old);
+    bool same = !e && old.len == entries->len && memcmp(old.ptr, entries->ptr, old.len) == 0;
+    buf_finish(&old);
+    if (same) {
+        return OK;
+    }
+    file_use_begin(&use, s, kind, STORE_CREATE);
+    e = file_use_open(&use, store);
+    if (!e && entries->len) {
+        struct iovec v = {entries->ptr, entries->len};
+        e = store->ops->write(store->ctx, use.file, &v, 1, 0);
+    }
+    e = e ? e : store->ops->truncate(store->ctx, use.file, (int64_t)entries->len);
+    if (use.file) {
+        store->ops->close(store->ctx, use.file);
+        use.file = NULL;
+    }
+    file_use_end(&use);
+    s->index_dirty = true;
+    return e;
+}
+
+/* ---- scanning one segment whole */
+
+struct scan {
+    struct segment *s;
+    struct store_file *file;
+    int64_t size;         /* of the file */
+    int64_t position;     /* up to here it is good */
+    int64_t next_offset;  /* that must or may come */
+    int64_t durable_from; /* recovery point */
+    int64_t replay_from;  /* producers know what is below */
+    struct buf index;     /* owned */
+    struct buf timeindex; /* owned */
+    bool stepped;         /* over a bad batch below the recovery point */
+};
+
+static void scan_index(struct scan *c, const struct batch_header *h)
+{
+    struct segment *s = c->s;
+    struct segment_tail *t = &s->tail;
+    int64_t last_offset = h->base_offset + h->last_offset_delta;
+    uint8_t entry[TIME_ENTRY_SIZE];
+    if (c->position == 0) {
+        t->first_timestamp = h->max_timestamp;
+    }
+    if (h->max_timestamp > t->max_timestamp) {
+        t->max_timestamp = h->max_timestamp;
+        t->max_timestamp_offset = last_offset;
+    }
+    if (t->bytes_since_index > s->log->config.index_interval_bytes) {
+        put_be32(entry, (uint32_t)(last_offset - s->base_offset));
+        put_be32(entry + 4, (uint32_t)c->position);
+        buf_add(&c->index, entry, INDEX_ENTRY_SIZE);
+        t->index_count++;
+        t->bytes_since_index = 0;
+        if (t->max_timestamp > t->last_time) {
+            put_be64(entry, (uint64_t)t->max_timestamp);
+            put_be32(entry + 8, (uint32_t)(t->max_timestamp_offset - s->base_offset));
+            buf_add(&c->timeindex, entry, TIME_ENTRY_SIZE);
+            t->last_time = t->max_timestamp;
+            t->time_count++;
+        }
+    }
+    t->bytes_since_index += (int64_t)h->size;
+}
+
+/* ERR_CORRUPT: this batch is not what must be here. */
+static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_header *h)
+{
+    struct log *log = c->s->log;
+    bool follows = h->base_offset >= c->next_offset && h->last_offset_delta >= 0 &&
+                   h->base_offset + h->last_offset_delta - c->s->base_offset <= INT32_MAX;
+    if (!follows || !batch_crc_is_right(p, h->size)) {
+        if (!follows || h->base_offset >= c->durable_from) {
+            return ERR_CORRUPT;
+        }
+        c->stepped = true; /* rot below what is known to be durable; reads will say so when they
+                              come to it */
+        diag_log(log->m->o.diag, DIAG_ERROR, "batch_corrupt",
+                 "dir=%s base=%lld position=%lld offset=%lld", log->dir,
+                 (long long)c->s->base_offset, (long long)c->position, (long long)h->base_offset);
+    } else {
+        if (h->base_offset >= c->replay_from) {
+            producer_state_replay(&log->producers, h);
+        }
+        if (h->leader_epoch >= 0) {
+            log_note_epoch(log, h->leader_epoch, h->base_offset);
+        }
+    }
+    scan_index(c, h);
+    c->position += (int64_t)h->size;
+    c->next_offset = h->base_offset + h->last_offset_delta + 1;
+    return OK;
+}
+
+/* OK: all of the file is good. ERR_CORRUPT, ERR_TRUNCATED: it is up to c->position. */
+static err scan_segment(struct scan *c)
+{
+    struct store *store = c->s->log->m->o.store;
+    size_t room = RECOVER_CHUNK < c->size ? RECOVER_CHUNK : (size_t)c->size + 1;
+    uint8_t *chunk = mem_need(room);
+    err e = OK;
+    while (!e && c->position < c->size) {
+        size_t got = 0;
+        e = store->ops->read(store->ctx, c->file, chunk, room, c->position, &got);
+        size_t at = 0;
+        while (!e && at < got) {
+            struct batch_header h;
+            e = batch_header_read(chunk + at, got - at, &h);
+            if (!e && h.size > got - at) {
+                e = ERR_TRUNCATED;
+            }
+            if (e == ERR_TRUNCATED && c->position + (int64_t)(got - at) < c->size) {
+                e = OK; /* cut by the chunk, not by the file */
+                if (at == 0) {
+                    size_t need = get_be32(chunk + 8) + (size_t)BATCH_PREFIX_SIZE;
+                    if ((int64_t)need > c->size - c->position) {
+                        e = ERR_TRUNCATED;
+                    } else {
+                        room = need;
+                        chunk = mem_need_resize(chunk, room);
+                    }
+                }
+                break;
+            }
+            e = e ? e : scan_batch(c, chunk + at, &h);
+            at += e ? 0 : h.size;
+        }
+        if (!e && got == 0) {
+            e = ERR_TRUNCATED;
+        }
+    }
+    mem_free(chunk);
+    return e == ERR_UNSUPPORTED ? ERR_CORRUPT : e;
+}
+
+/* Scans a segment, cuts it if it may be cut, syncs it, and replaces its indexes. *ret_whole false:
+ * it is the last one. */
+static err recover_segment(struct scan *c, bool *ret_whole)
+{
+    struct segment *s = c->s;
+    struct log *log = s->log;
+    struct store *store = log->m->o.store;
+    struct file_use use = {0};
+    s->tail = (struct segment_tail){.max_timestamp = -1,
+                                    .max_timestamp_offset = s->base_offset,
+                                    .first_timestamp = -1,
+                                    .last_time = -1};
+    s->times_known = true;
+    file_use_begin(&use, s, FILE_LOG, STORE_WRITE);
+    err e = file_use_open(&use, store);
+    c->file = use.file;
+    c->position = 0;
+    c->stepped = false;
+    e = e ? e : store->ops->size(store->ctx, c->file, &c->size);
+    err found = e ? OK : scan_segment(c);
+    *ret_whole = !found;
+    if (found == ERR_IO) {
+        e = found;
+    } else if (found && c->next_offset < c->durable_from) { /* R1 */
+        diag_log(log->m->o.diag, DIAG_ERROR, "log_fenced",
+                 "dir=%s base=%lld position=%lld offset=%lld recovery_point=%lld", log->dir,
+                 (long long)s->base_offset, (long long)c->position, (long long)c->next_offset,
+                 (long long)c->durable_from);
+        log->fenced = true;
+        s->bad_position = c->position;
+    } else if (found) {
+        diag_log(log->m->o.diag, DIAG_WARN, "tail_cut",
+                 "dir=%s base=%lld position=%lld bytes=%lld offset=%lld", log->dir,
+                 (long long)s->base_offset, (long long)c->position,
+                 (long long)(c->size - c->position), (long long)c->next_offset);
+        e = store->ops->truncate(store->ctx, c->file, c->position);
+    }
+    e = e ? e : store->ops->sync(store->ctx, c->file);
+    if (use.file) {
+        store->ops->close(store->ctx, use.file);
+        use.file = NULL;
+    }
+    file_use_end(&use);
+    s->tail.size = s->written_size = c->position;
+    s->own_from = c->stepped ? c->position : 0;
+    e = e ? e : put_index(s, FILE_INDEX, &c->index);
+    e = e ? e : put_index(s, FILE_TIMEINDEX, &c->timeindex);
+    s->index_written = s->tail.index_count;
+    s->time_written = s->tail.time_count;
+    c->index.len = c->timeindex.len = 0;
+    return e;
+}
+
+/* ---- producers */
+
+static int64_t load_snapshot(struct log *log, const struct listing *l, int64_t limit)
+{
+    char path[LOG_PATH_SIZE];
+    for (int32_t i = l->snapshot_count - 1; i >= 0; i--) {
+        struct buf bytes = {0};
+        if (l->snapshots[i] > limit) {
+            continue;
+        }
+        snprintf(path, sizeof path, "%s/%020" PRId64 ".snapshot", log->dir, l->snapshots[i]);
+        err e = store_read_file(log->m->o.store, path, INT32_MAX, &bytes);
+        e = e ? e : producer_state_decode(&log->producers, bytes.ptr, bytes.len);
+        buf_finish(&bytes);
+        if (!e) {
+            return l->snapshots[i];
+        }
+        diag_log(log->m->o.diag, DIAG_WARN, "snapshot_unreadable", "file=%s error=\"%s\"", path,
+                 err_text(e));
+    }
+    return -1;
+}
+
+static err remove_snapshots(struct log *log, const struct listing *l)
+{
+    char name[64];
+    err e = OK;
+    for (int32_t i = 0; i < l->snapshot_count && !e; i++) {
+        if (l->snapshots[i] != log->snapshot_offset) {
+            snprintf(name, sizeof name, "%020" PRId64 ".snapshot", l->snapshots[i]);
+            e = remove_file(log, name);
+        }
+    }
+    return e;
+}
+
+/* Walks the headers of one segment from `offset` on; to the end of what can be walked. */
+static err walk_segment(struct segment *s, int64_t offset, int64_t replay_from,
+                        int64_t *ret_position, int64_t *ret_next)
+{
+    struct log *log = s->log;
+    struct store *store = log->m->o.store;
+    struct file_use use = {0};
+    struct file_use index = {0};
+    struct batch_header h;
+    uint8_t *window = mem_need(SCAN_CHUNK);
+    int64_t position = 0;
+    int64_t next = s->base_offset;
+    file_use_begin(&use, s, FILE_LOG, STORE_WRITE);
+    file_use_begin(&index, s, FILE_INDEX, STORE_WRITE);
+    err e = file_use_open(&use, store);
+    err no_index = file_use_open(&index, store);
+    struct walk w = {.store = store,
+                     .read = store->ops->read,
+                     .file = use.file,
+                     .end = s->written_size,
+                     .window = window,
+                     .window_size = SCAN_CHUNK};
+    e = e ? e
+          : scan_to_offset(&w, no_index ? NULL : index.file, s->index_written, s->base_offset,
+                           offset, &position, &h);
+    while (!e) {
+        if (h.base_offset >= replay_from) {
+            producer_state_replay(&log->producers, &h);
+        }
+        if (h.leader_epoch >= 0) {
+            log_note_epoch(log, h.leader_epoch, h.base_offset);
+        }
+        if (h.max_timestamp > s->tail.max_timestamp) {
+            s->tail.max_timestamp = h.max_timestamp;
+            s->tail.max_timestamp_offset = h.base_offset + h.last_offset_delta;
+        }
+        position += (int64_t)h.size;
+        next = h.base_offset + h.last_offset_delta + 1;
+        e = walk_header(&w, position, &h);
+    }
+    if (use.file) {
+        store->ops->close(store->ctx, use.file);
+    }
+    if (index.file) {
+        store->ops->close(store->ctx, index.file);
+    }
+    use.file = index.file = NULL;
+    file_use_end(&use);
+    file_use_end(&index);
+    mem_free(window);
+    *ret_position = position;
+    *ret_next = next;
+    return e == ERR_NOT_FOUND ? OK : e;
+}
+
+/* ---- the whole log */
+
+static err load_segments(struct log *log, const struct listing *l, bool *ret_good)
+{
+    struct store *store = log->m->o.store;
+    for (int32_t i = 0; i < l->base_count; i++) {
+        struct segment *s = segment_create(log, l->bases[i]);
+        struct file_use use = {0};
+        int64_t size = 0;
+        log_add_segment(log, s);
+        s->sealed = i + 1 < l->base_count;
+        file_use_begin(&use, s, FILE_LOG, STORE_WRITE);
+        err e = file_use_open(&use, store);
+        e = e ? e : store->ops->size(store->ctx, use.file, &size);
+        if (!e && size >= BATCH_HEADER_SIZE) {
+            uint8_t head[BATCH_HEADER_SIZE];
+            size_t got = 0;
+            struct batch_header h;
+            e = store->ops->read(store->ctx, use.file, head, sizeof head, 0, &got);
+            if (!e && !batch_header_read(head, got, &h)) {
+                s->tail.first_timestamp = h.max_timestamp;
+            }
+        }
+        if (use.file) {
+            store->ops->close(store->ctx, use.file);
+            use.file = NULL;
+        }
+        file_use_end(&use);
+        if (e) {
+            return e;
+        }
+        s->tail.size = s->written_size = s->own_from = size;
+        *ret_good = take_indexes(s, size) && *ret_good;
+    }
+    return OK;
+}
+
+/* The last segment's end, by its index: what a clean stop left. ERR_CORRUPT: it is not what a clean
+ * stop leaves. */
+static err find_end(struct log *log, int64_t snapshot)
+{
+    struct segment *s = log_active(log);
+    int64_t position = 0;
+    int64_t next = s->base_offset;
+    if (s->written_size > 0) {
+        /* From where both indexes know everything before. */
+        int64_t from =
+            s->last_indexed < 0 || s->tail.time_count == 0 ? s->base_offset : s->last_indexed;
+        from = from > s->tail.max_timestamp_offset ? s->tail.max_timestamp_offset : from;
+        err e = walk_segment(s, from, INT64_MAX, &position, &next);
+        if (e || position != s->written_size) {
+            return e == ERR_IO ? e : ERR_CORRUPT;
+        }
+    }
+    log->next_offset = next;
+    for (int32_t i = log_segment_at(log, snapshot < 0 ? 0 : snapshot);
+         snapshot < next && i < log->segment_count; i++) {
+        int64_t ignored;
+        err e =
+            walk_segment(log->segments[i], snapshot < 0 ? log->segments[i]->base_offset : snapshot,
+                         snapshot, &position, &ignored);
+        if (e) {
+            return e == ERR_IO ? e : ERR_CORRUPT;
+        }
+    }
+    return OK;
+}
+
+static err drop_later(struct log *log, int32_t keep)
+{
+    err e = OK;
+    for (int32_t i = keep; i < log->segment_count && !e; i++) {
+        diag_log(log->m->o.diag, DIAG_WARN, "segment_removed",
+                 "dir=%s base=%lld reason=\"behind the end of the log\"", log->dir,
+                 (long long)log->segments[i]->base_offset);
+        e = remove_segment_files(log, log->segments[i]->base_offset);
+    }
+    log_drop_segments_from(log, keep);
+    return e;
+}
+
+static err scan_log(struct log *log, int64_t snapshot, int64_t recovery_point)
+{
+    struct scan c = {.durable_from = recovery_point, .replay_from = snapshot < 0 ? 0 : snapshot};
+    int64_t from = snapshot < recovery_point ? snapshot : recovery_point;
+    const int32_t first = from < 0 ? 0 : log_segment_at(log, from);
+    int32_t i = first;
+    bool whole = true;
+    err e = OK;
+    c.next_offset = log->segments[i]->base_offset;
+    for (; whole && !e && i < log->segment_count; i++) {
+        c.s = log->segments[i];
+        if (i > first && c.s->base_offset > c.next_offset && c.next_offset >= recovery_point) {
+            break; /* the tail of the one before is missing */
+        }
+        c.next_offset = c.s->base_offset > c.next_offset ? c.s->base_offset : c.next_offset;
+        e = recover_segment(&c, &whole);
+    }
+    if (!e && !log->fenced) {
+        e = drop_later(log, i);
+    }
+    buf_finish(&c.index);
+    buf_finish(&c.timeindex);
+    log->next_offset =
+        log->fenced && c.next_offset < recovery_point ? recovery_point : c.next_offset;
+    return e ? e : log->m->o.store->ops->sync_dir(log->m->o.store->ctx, log->dir);
+}
+
+static void forget(struct log *log) /* what a first attempt found */
+{
+    uint64_t seed = log->producers.producers.seed;
+    producer_state_finish(&log->producers);
+    producer_state_init(&log->producers, seed);
+}
+
+static void load_epochs(struct log *log, bool *ret_good)
+{
+    mem_free(log->epochs);
+    log->epochs = NULL;
+    log->epoch_count = 0;
+    err e = epochs_read(log->m->o.store, log->dir, &log->epochs, &log->epoch_count);
+    if (e && log->segment_count > 0 &&
+        (log->segment_count > 1 || log_active(log)->written_size > 0)) {
+        *ret_good = false;
+    }
+    log->epochs_dirty = false;
+}
+
+static void trim_epochs(struct log *log)
+{
+    int32_t n = log->epoch_count;
+    while (n > 0 && log->epochs[n - 1].start_offset >= log->next_offset) {
+        n--;
+    }
+    log->epochs_dirty = log->epochs_dirty || n != log->epoch_count;
+    log->epoch_count = n;
+}
+
+static err open_segments(struct log *log, const struct listing *l, bool clean)
+{
+    struct log_manager *m = log->m;
+    int64_t recovery_point = checkpoint_value(&m->recovery_points, log->dir, 0);
+    bool good = true;
+    bool epochs_good = true;
+    err e = load_segments(log, l, &good);
+    if (e) {
+        return e;
+    }
+    load_epochs(log, &epochs_good);
+    int64_t snapshot = load_snapshot(log, l, INT64_MAX);
+    err ended = good && epochs_good ? find_end(log, snapshot) : ERR_CORRUPT;
+    if (!ended && !clean && (log->next_offset != recovery_point || snapshot < 0)) {
+        ended = ERR_CORRUPT; /* something was written since the last checkpoint */
+    }
+    if (ended == ERR_CORRUPT) {
+        bool ignored;
+        forget(log);
+        load_epochs(log, &ignored);
+        snapshot = load_snapshot(log, l, INT64_MAX);
+        bool all = !good || !epochs_good;
+        if (all) { /* everything is needed again, from the beginning */
+            forget(log);
+            snapshot = -1;
+        }
+        ended = scan_log(log, snapshot, recovery_point);
+        if (!ended && snapshot > log->next_offset) { /* a snapshot of what is not there */
+            forget(log);
+            snapshot = -1;
+            for (int32_t i = 0; i < log->segment_count && !ended; i++) {
+                int64_t position;
+                int64_t next;
+                ended = walk_segment(log->segments[i], log->segments[i]->base_offset, 0, &position,
+                                     &next);
+            }
+        }
+        log->fresh = true;
+        log_active(log)->fresh = true;
+    } else {
+        recovery_point = log->next_offset;
+    }
+    log->snapshot_offset = snapshot;
+    log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
+    return ended;
+}
+
+err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset)
+{
+    static const char *const suffixes[] = {"log", "index", "timeindex"};
+    char path[LOG_PATH_SIZE];
+    err e = store->ops->make_dir(store->ctx, dir);
+    e = e == ERR_EXISTS ? OK : e;
+    for (int i = 0; !e && i < 3; i++) {
+        struct store_file *file = NULL;
+        snprintf(path, sizeof path, "%s/%020" PRId64 ".%s", dir, base_offset, suffixes[i]);
+        e = store->ops->open(store->ctx, path, STORE_CREATE, &file);
+        if (!e) {
+            store->ops->close(store->ctx, file);
+        }
+    }
+    return e ? e : metadata_write(store, dir, id);
+}
+
+/* A directory of that name that says it is another topic's: deleted ones are renamed, durably,
+ * before their name is free, so somebody put it there. It is kept, out of the way. */
+static err move_stranger(struct log *log, struct uuid id)
+{
+    struct store *store = log->m->o.store;
+    char name[LOG_PATH_SIZE];
+    char text[UUID_TEXT_SIZE];
+    uuid_to_text(id, text);
+    snprintf(name, sizeof name, "%.*s.%s-stray", 200, log->dir, text);
+    diag_log(log->m->o.diag, DIAG_WARN, "stray_directory", "dir=%s moved=%s", log->dir, name);
+    err e = store->ops->rename(store->ctx, log->dir, name);
+    return e ? e : store->ops->sync_dir(store->ctx, "");
+}
+
+err log_recover(struct log *log, bool clean)
+{
+    struct log_manager *m = log->m;
+    struct store *store = m->o.store;
+    struct listing l = {.log = log};
+    struct uuid id;
+    manager_read_checkpoints(m);
+    err e = metadata_read(store, log->dir, &id);
+    if (!e && !uuid_eq(id, log->id)) {
+        e = move_stranger(log, id);
+        e = e ? e : ERR_NOT_FOUND;
+    }
+    if (e == ERR_NOT_FOUND || e == ERR_CORRUPT) { /* new, or a crash took what was not synced */
+        e = store->ops->make_dir(store->ctx, log->dir);
+        e = e == ERR_EXISTS ? OK : e;
+        e = e ? e : metadata_write(store, log->dir, log->id);
+    }
+    e = e ? e : store->ops->list(store->ctx, log->dir, each_entry, &l);
+    for (size_t at = 0; !e && at < l.others.len; at += strlen(l.others.ptr + at) + 1) {
+        e = remove_file(log, l.others.ptr + at);
+    }
+    if (!e && l.base_count == 0) {
+        e = log_make_files(store, log->dir, log->id, 0);
+        add_number(&l.bases, &l.base_count, 0);
+        log->fresh = true;
+    }
+    e = e ? e : open_segments(log, &l, clean);
+    if (!e) {
+        int64_t start = checkpoint_value(&m->starts, log->dir, 0);
+        struct segment *active = log_active(log);
+        active->sealed = false;
+        active->fresh = active->fresh || log->fresh;
+        log->start_offset = log->segments[0]->base_offset;
+        log->start_offset =
+            start > log->start_offset && start <= log->next_offset ? start : log->start_offset;
+        trim_epochs(log);
+        log->written = (struct mark){log->next_offset, active->base_offset, active->written_size};
+        log->durable = log->written;
+        log_add_hint(log);
+        producer_state_expire(&log->producers,
+                              clock_wall_ms(m->o.clock) - m->o.producer_id_expiration_ms);
+        e = remove_snapshots(log, &l);
+    }
+    listing_finish(&l);
+    return e;
+}

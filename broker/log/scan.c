@@ -1,0 +1,154 @@
+/* Walking the files of a segment. A position from an index is a hint: it is checked against the
+ * batch that is there, so that a wrong index costs time, never a wrong answer.
+ */
+#include "broker/log/internal.h"
+
+#include "base/bytes.h"
+
+#include <string.h>
+
+err walk_header(struct walk *w, int64_t position, struct batch_header *ret_header)
+{
+    if (position + BATCH_HEADER_SIZE > w->end) {
+        return position >= w->end ? ERR_NOT_FOUND : ERR_TRUNCATED;
+    }
+    if (position < w->at || position + BATCH_HEADER_SIZE > w->at + (int64_t)w->size) {
+        size_t want = w->window_size;
+        if ((int64_t)want > w->end - position) {
+            want = (size_t)(w->end - position);
+        }
+        w->size = 0;
+        err e = w->read(w->store->ctx, w->file, w->window, want, position, &w->size);
+        w->at = position;
+        if (e) {
+            w->size = 0;
+            return e;
+        }
+        if (w->size < BATCH_HEADER_SIZE) {
+            return ERR_TRUNCATED;
+        }
+    }
+    struct batch_header h;
+    err e =
+        batch_header_read(w->window + (position - w->at), w->size - (size_t)(position - w->at), &h);
+    if (e) {
+        return e == ERR_UNSUPPORTED ? ERR_CORRUPT : e;
+    }
+    if ((int64_t)h.size > w->end - position) {
+        return ERR_TRUNCATED;
+    }
+    *ret_header = h;
+    return OK;
+}
+
+err index_lookup(struct store *store, store_read_fn *read, struct store_file *index, int32_t count,
+                 int64_t base_offset, int64_t offset, int64_t *ret_position)
+{
+    int32_t low = 0;
+    int32_t high = count; /* entries below low are <= offset, from high on they are above it */
+    int64_t position = 0;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        uint8_t entry[INDEX_ENTRY_SIZE];
+        size_t got = 0;
+        err e =
+            read(store->ctx, index, entry, sizeof entry, (int64_t)middle * INDEX_ENTRY_SIZE, &got);
+        if (e) {
+            return e;
+        }
+        if (got < sizeof entry) {
+            high = middle;
+        } else if (base_offset + (int32_t)get_be32(entry) <= offset) {
+            position = (int32_t)get_be32(entry + 4);
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *ret_position = position;
+    return OK;
+}
+
+err scan_to_offset(struct walk *w, struct store_file *index, int32_t index_count,
+                   int64_t base_offset, int64_t offset, int64_t *ret_position,
+                   struct batch_header *ret_header)
+{
+    int64_t position = 0;
+    if (index && index_count > 0) {
+        err e = index_lookup(w->store, w->read, index, index_count, base_offset, offset, &position);
+        if (e) {
+            return e;
+        }
+    }
+    for (bool from_index = position > 0;;) {
+        struct batch_header h;
+        err e = walk_header(w, position, &h);
+        if (from_index && e != ERR_AGAIN && e != ERR_IO &&
+            (e || h.base_offset > offset || h.base_offset < base_offset)) {
+            from_index = false; /* it does not lead to a batch: look without it */
+            position = 0;
+            continue;
+        }
+        if (e) {
+            return e;
+        }
+        from_index = false;
+        if (h.base_offset + h.last_offset_delta >= offset) {
+            *ret_position = position;
+            *ret_header = h;
+            return OK;
+        }
+        position += (int64_t)h.size;
+    }
+}
+
+static err time_entry(struct store *store, struct store_file *timeindex, int32_t at,
+                      int64_t *ret_timestamp, int64_t *ret_delta)
+{
+    uint8_t entry[TIME_ENTRY_SIZE];
+    size_t got = 0;
+    err e = store->ops->read(store->ctx, timeindex, entry, sizeof entry,
+                             (int64_t)at * TIME_ENTRY_SIZE, &got);
+    if (e) {
+        return e;
+    }
+    if (got < sizeof entry) {
+        return ERR_TRUNCATED;
+    }
+    *ret_timestamp = (int64_t)get_be64(entry);
+    *ret_delta = (int32_t)get_be32(entry + 8);
+    return OK;
+}
+
+err time_lookup(struct store *store, struct store_file *timeindex, int32_t count,
+                int64_t base_offset, int64_t t, int64_t *ret_offset)
+{
+    int32_t low = 0;
+    int32_t high = count;
+    int64_t offset = base_offset;
+    while (low < high) {
+        int32_t middle = low + (high - low) / 2;
+        int64_t timestamp;
+        int64_t delta;
+        err e = time_entry(store, timeindex, middle, &timestamp, &delta);
+        if (e == ERR_TRUNCATED) {
+            high = middle;
+        } else if (e) {
+            return e;
+        } else if (timestamp < t) {
+            offset = base_offset + delta;
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    *ret_offset = offset;
+    return OK;
+}
+
+err time_last(struct store *store, struct store_file *timeindex, int32_t count,
+              int64_t *ret_timestamp, int64_t *ret_offset_delta)
+{
+    return count > 0 ? time_entry(store, timeindex, count - 1, ret_timestamp, ret_offset_delta)
+                     : ERR_NOT_FOUND;
+}
