@@ -386,6 +386,7 @@ err api_alter_configs(struct request *req)
         struct alter_configs_response_response *to = &out->responses[i];
         to->resource_type = from->resource_type;
         to->resource_name = from->resource_name;
+        to->error_message = (struct str){0};
         struct alteration_entry *entries = entries_create(req, from->configs_count);
         if (!entries) {
             return arena_error(&req->arena);
@@ -424,6 +425,7 @@ err api_incremental_alter_configs(struct request *req)
         struct incremental_alter_configs_response_response *to = &out->responses[i];
         to->resource_type = from->resource_type;
         to->resource_name = from->resource_name;
+        to->error_message = (struct str){0};
         struct alteration_entry *entries = entries_create(req, from->configs_count);
         if (!entries) {
             return arena_error(&req->arena);

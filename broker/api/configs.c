@@ -92,9 +92,7 @@ static bool add_row(const struct described *d, int row)
         bool is_default = config->origins[row].source == CONFIG_DEFAULT;
         out->config_source = is_default ? CONFIG_SOURCE_DEFAULT : CONFIG_SOURCE_BROKER;
     }
-    if (in->include_documentation) {
-        out->documentation = str_of(r->doc);
-    }
+    out->documentation = str_of(in->include_documentation ? r->doc : NULL);
     return out->value.ptr && (!in->include_synonyms || add_synonyms(d, row, out));
 }
 
@@ -202,6 +200,7 @@ err api_describe_configs(struct request *req)
         struct described d = {.req = req, .in = &in->resources[i], .out = &out->results[i]};
         d.out->resource_type = d.in->resource_type;
         d.out->resource_name = d.in->resource_name;
+        d.out->error_message = (struct str){0};
         err e = describe_one(&d);
         if (e != OK) {
             return e;

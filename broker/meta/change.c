@@ -268,6 +268,9 @@ static err change_submit(struct change *c, struct buf *text)
         e = change_start(c);
     }
     if (e != OK) {
+        if (!text->len) {
+            buf_printf(text, "the change is refused: %s", err_text(e));
+        }
         change_free(c);
     }
     return e;
@@ -359,7 +362,7 @@ err meta_create_topic(struct meta *m, const struct topic_spec *spec, struct buf 
     c->entry = entry_create(m, spec->name, c->id, partitions, spec->internal, settings);
     e = change_start(c);
     if (e != OK) {
-        buf_printf(text, "the metadata log refused the change: %s", err_text(e));
+        buf_printf(text, "the change is refused: %s", err_text(e));
         entry_destroy(m, c->entry);
         change_free(c);
     }
