@@ -120,7 +120,10 @@ err meta_open(const struct meta_options *options, struct meta **ret_meta)
         e = replay(m);
     }
     e = e == OK ? open_logs(m) : e;
-    e = e == OK ? log_manager_remove_strays(options->logs) : e;
+    /* Directories come after the record that names their topic: where there is no record, nobody's directories are ours to remove. */
+    if (e == OK && log_end_offset(m->log) > 0) {
+        e = log_manager_remove_strays(options->logs);
+    }
     if (e != OK) {
         meta_destroy(m);
         return e;
