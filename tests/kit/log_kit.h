@@ -1,0 +1,61 @@
+/* log_kit: a log manager on the simulated store, workers and clock, and batches to append.
+ *
+ * One thread. A kit outlives restarts: log_kit_stop or log_kit_crash, then log_kit_start.
+ */
+#pragma once
+
+#include "broker/log/manager.h"
+#include "tests/kit/sim_clock.h"
+#include "tests/kit/sim_store.h"
+#include "tests/kit/sim_worker.h"
+
+enum { LOG_KIT_LOGS = 4 };
+
+struct log_kit {
+    struct sim_store *sim; /* owned */
+    struct sim_clock clock;
+    struct rng rng;
+    struct timers timers;
+    struct sim_worker writer;
+    struct sim_worker syncer;
+    struct sim_worker reader;
+    struct diag diag;
+    struct log_manager *m; /* NULL: stopped */
+    struct log_config config;
+    struct uuid ids[LOG_KIT_LOGS]; /* of topics "t0", "t1", ...; partition 0 */
+    int32_t epoch;                 /* start number */
+    bool printed;                  /* log lines go to standard error */
+};
+
+void log_kit_init(struct log_kit *k, uint64_t seed);
+void log_kit_finish(struct log_kit *k);
+
+err log_kit_start(struct log_kit *k, int logs,
+                  bool clean);         /* opens them; what is not there is made */
+void log_kit_drain(struct log_kit *k); /* submits, and runs everything that is under way */
+void log_kit_stop(struct log_kit *k);  /* gracefully */
+void log_kit_crash(struct log_kit *k, enum sim_cut how); /* and the machine is there again */
+struct log *log_kit_log(struct log_kit *k, int log);
+
+/* A batch to append, with its memory, and what became of it. */
+struct log_kit_append {
+    struct log_append a;
+    struct buf bytes; /* owned */
+    int written;      /* times called */
+    int durable;
+    err written_result;
+    err durable_result;
+};
+/* `count` records with values of value_size bytes made from `tag`, timestamps rising from
+ * `timestamp`. producer_id -1: none. */
+void log_kit_batch(struct log_kit_append *a, int32_t count, size_t value_size, uint64_t tag,
+                   int64_t timestamp, int64_t producer_id, int16_t producer_epoch,
+                   int32_t sequence);
+void log_kit_append_finish(struct log_kit_append *a);
+err log_kit_append(struct log_kit *k, int log, struct log_kit_append *a); /* submits */
+
+/* Reads from `offset` on as a fetch would (log_warm when it must), into `out`. */
+err log_kit_read(struct log_kit *k, int log, int64_t offset, size_t max_bytes, struct buf *out);
+err log_kit_find_time(struct log_kit *k, int log, int64_t timestamp, int64_t *ret_offset,
+                      int64_t *ret_timestamp);
+err log_kit_max_time(struct log_kit *k, int log, int64_t *ret_offset, int64_t *ret_timestamp);
