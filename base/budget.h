@@ -34,6 +34,12 @@ static inline bool budget_spent(const struct budget *b)
     return b->used_bytes >= b->limit_bytes;
 }
 
+/* Little is left: who holds much already takes no more, so that others still can. */
+static inline bool budget_tight(const struct budget *b)
+{
+    return b->used_bytes >= b->limit_bytes - b->limit_bytes / 8;
+}
+
 /* Says so, and asks for `freed`. */
 static inline void budget_wait(struct budget *b)
 {
@@ -44,7 +50,7 @@ static inline void budget_return(struct budget *b, size_t size)
 {
     check(size <= b->used_bytes);
     b->used_bytes -= size;
-    if (b->waiting && b->used_bytes < b->limit_bytes - b->limit_bytes / 8) {
+    if (b->waiting && !budget_tight(b)) {
         b->waiting = false;
         if (b->freed) {
             b->freed(b->ctx);
