@@ -12,6 +12,7 @@
 #include "base/str.h"
 #include "base/timer.h"
 
+struct batch_scratch;
 struct budget;
 struct config;
 struct coord;
@@ -32,6 +33,7 @@ struct api_env {
     struct timers *timers;     /* borrowed; the shard's */
     struct rng *rng;           /* borrowed; seeded from the system, or by a test */
     const struct diag *diag;   /* borrowed */
+    struct batch_scratch *scratch; /* borrowed; for checking batches, within one call */
     struct metrics *metrics;   /* borrowed; counters and histograms of every API */
     struct budget *budget; /* borrowed; what frames, replies and parked requests are charged to */
     struct str cluster_id; /* borrowed; of the data directory; never null */

@@ -365,8 +365,10 @@ static void take_written(struct write_part *p)
     }
     for (int i = 0; i < p->batches; i++) {
         struct log_append *a = list_entry(list_pop(&log->writing), struct log_append, link);
-        list_push(&log->waiting, &a->link);
-        if (a->written) {
+        if (a->durable) {
+            list_push(&log->waiting, &a->link);
+        }
+        if (a->written) { /* without `durable` its memory may go in here */
             a->written(a, OK);
         }
     }

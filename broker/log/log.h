@@ -39,7 +39,7 @@ struct log_config {
     bool delete_old;              /* cleanup.policy has `delete` */
 };
 
-/* One batch to append. Caller's memory, borrowed until the last of the two callbacks. */
+/* One batch to append. Caller's memory, borrowed until the last of the callbacks that are set. */
 struct log_append {
     uint8_t *batch; /* one whole batch, checked by batch_validate; base offset and epoch are patched
                        in place */

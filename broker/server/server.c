@@ -64,6 +64,7 @@ struct server {
     struct worker *reader;
     struct budget budget;
     struct metrics metrics;
+    struct batch_scratch scratch;
     struct rng rng;
     struct log_manager *logs;
     struct meta *meta;
@@ -461,6 +462,7 @@ static void fill_env(struct server *s)
         .timers = &s->timers,
         .rng = &s->rng,
         .diag = s->o.diag,
+        .scratch = &s->scratch,
         .metrics = &s->metrics,
         .budget = &s->budget,
         .cluster_id = str_of(s->identity.cluster_id),
@@ -691,6 +693,7 @@ void server_destroy(struct server *s)
     worker_thread_destroy(s->reader);
     sessions_finish(&s->sessions);
     net_destroy(s->net);
+    batch_scratch_finish(&s->scratch);
     timers_finish(&s->timers);
     check(!uv_loop_close(&s->loop));
     if (s->store_is_own) {

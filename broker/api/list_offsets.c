@@ -1,0 +1,168 @@
+/* ListOffsets: named places at once, times by look-ups in the log. */
+#include "gen/list_offsets.h"
+#include "broker/api/codes.h"
+#include "broker/api/families.h"
+#include "broker/api/partition.h"
+
+enum {
+    SINCE_EPOCHS = 4,
+    PLACE_LATEST = -1,
+    PLACE_EARLIEST = -2,
+    PLACE_MAX_TIMESTAMP = -3,    /* KIP-734 */
+    PLACE_EARLIEST_LOCAL = -4,   /* KIP-405: everything is local */
+    PLACE_LATEST_TIERED = -5,    /* KIP-1005: nothing is tiered */
+    PLACE_EARLIEST_PENDING = -6, /* KIP-1023: likewise */
+};
+
+struct look_up {
+    struct log_query query;
+    struct list_offsets *all;
+    struct list_offsets_response_partition *out;
+};
+
+struct list_offsets {
+    struct request *req;
+    int32_t left; /* look-ups under way, and 1 while the handler runs */
+};
+
+static void finish_one(struct list_offsets *l)
+{
+    if (--l->left == 0) {
+        reply(l->req, 0);
+    }
+}
+
+static void set_epoch(struct look_up *u, int32_t epoch)
+{
+    if (u->all->req->header.api_version >= SINCE_EPOCHS) {
+        u->out->leader_epoch = epoch;
+    }
+}
+
+static void look_up_done(struct log_query *q)
+{
+    struct look_up *u = list_entry(q, struct look_up, query);
+    struct request *req = u->all->req;
+    if (q->result) {
+        u->out->error_code = code_of_read(q->result);
+    } else {
+        u->out->offset = q->offset;
+        u->out->timestamp = q->timestamp_ms;
+        set_epoch(u, q->leader_epoch);
+    }
+    finish_one(u->all);
+    request_release(req);
+}
+
+static int32_t epoch_at(const struct log *log, int64_t offset)
+{
+    int32_t epoch;
+    int64_t end;
+    for (int32_t e = log_leader_epoch(log); e >= 0; e = epoch - 1) {
+        log_epoch_end(log, e, &epoch, &end);
+        if (epoch < 0) {
+            break;
+        }
+        int32_t before;
+        int64_t start;
+        log_epoch_end(log, epoch - 1, &before, &start);
+        if (before < 0 || start <= offset) {
+            return epoch;
+        }
+    }
+    return -1;
+}
+
+static void look_up(struct list_offsets *l, struct look_up *u, struct log *log, int64_t timestamp)
+{
+    u->query = (struct log_query){.timestamp_ms = timestamp, .done = look_up_done};
+    l->left++;
+    request_hold(l->req);
+    if (timestamp == PLACE_MAX_TIMESTAMP) {
+        log_max_time(log, &u->query);
+    } else {
+        log_find_time(log, &u->query);
+    }
+}
+
+static void answer_place(struct list_offsets *l, struct look_up *u, struct log *log,
+                         int64_t timestamp)
+{
+    struct list_offsets_response_partition *out = u->out;
+    switch (timestamp) {
+    case PLACE_LATEST:
+        out->offset = log_high_watermark(log);
+        set_epoch(u, log_leader_epoch(log));
+        return;
+    case PLACE_EARLIEST:
+    case PLACE_EARLIEST_LOCAL:
+        out->offset = log_start_offset(log);
+        set_epoch(u, epoch_at(log, out->offset));
+        return;
+    case PLACE_LATEST_TIERED:
+    case PLACE_EARLIEST_PENDING: return; /* -1: there is none */
+    default:
+        if (timestamp < PLACE_EARLIEST_PENDING) {
+            out->error_code = KERR_INVALID_REQUEST;
+            return;
+        }
+        look_up(l, u, log, timestamp);
+    }
+}
+
+/* The oldest version in which a place has its meaning. */
+static bool place_is_known(int64_t timestamp, int16_t version)
+{
+    static const int16_t since[] = {0, 0, 0, 7, 8, 9, 11};
+    return timestamp >= 0 || (timestamp >= PLACE_EARLIEST_PENDING && version >= since[-timestamp]);
+}
+
+err api_list_offsets(struct request *req)
+{
+    const struct list_offsets_request *in = request_body(req);
+    struct list_offsets_response *out = request_reply(req);
+    size_t total = 0;
+    for (int32_t i = 0; i < in->topics_count; i++) {
+        total += (size_t)in->topics[i].partitions_count;
+    }
+    struct list_offsets *l = arena_zero(&req->arena, 1, sizeof *l);
+    struct look_up *u = arena_zero(&req->arena, total + 1, sizeof *u);
+    out->topics = wire_array(&req->arena, &list_offsets_response_topic_table, in->topics_count);
+    if (!l || !u || !out->topics) {
+        return arena_error(&req->arena);
+    }
+    out->topics_count = in->topics_count;
+    for (int32_t i = 0; i < in->topics_count; i++) {
+        out->topics[i].name = in->topics[i].name;
+        out->topics[i].partitions_count = in->topics[i].partitions_count;
+        out->topics[i].partitions = wire_array(&req->arena, &list_offsets_response_partition_table,
+                                               in->topics[i].partitions_count);
+        if (!out->topics[i].partitions) {
+            return arena_error(&req->arena);
+        }
+    }
+    *l = (struct list_offsets){req, 1};
+    for (int32_t i = 0; i < in->topics_count; i++) {
+        int16_t topic_code = KERR_NONE;
+        const struct topic *t =
+            request_topic(req, in->topics[i].name, NULL, ACL_DESCRIBE, &topic_code);
+        for (int32_t k = 0; k < in->topics[i].partitions_count; k++, u++) {
+            const struct list_offsets_request_partition *asked = &in->topics[i].partitions[k];
+            int16_t code = topic_code;
+            u->all = l;
+            u->out = &out->topics[i].partitions[k];
+            u->out->partition_index = asked->partition_index;
+            struct log *log = code ? NULL : request_log(req, t, asked->partition_index, &code);
+            code = log ? check_leader_epoch(log, asked->current_leader_epoch) : code;
+            if (!code && !place_is_known(asked->timestamp, req->header.api_version)) {
+                code = KERR_UNSUPPORTED_VERSION;
+            }
+            u->out->error_code = code;
+            if (!code) {
+                answer_place(l, u, log, asked->timestamp);
+            }
+        }
+    }
+    finish_one(l);
+    return OK;
+}
