@@ -151,6 +151,15 @@ static bool tell_closed(struct net *net)
     return called;
 }
 
+static void finish_closing(struct net *net)
+{
+    if (net->closing && net->handles == 0 && list_empty(&net->closed) && net->done) {
+        void (*done)(void *ctx) = net->done;
+        net->done = NULL;
+        done(net->done_ctx);
+    }
+}
+
 bool net_turn_end(struct net *net)
 {
     struct list dirty;
@@ -168,7 +177,9 @@ bool net_turn_end(struct net *net)
         }
     }
     serve_waiters(net);
-    return tell_closed(net) || called || !list_empty(&net->dirty);
+    bool told = tell_closed(net);
+    finish_closing(net); /* where there was nothing to close */
+    return told || called || !list_empty(&net->dirty);
 }
 
 /* ---- the end */
@@ -179,15 +190,6 @@ void net_stop_reading(struct net *net)
     list_each(link, &net->conns)
     {
         conn_update(list_entry(link, struct conn, link));
-    }
-}
-
-static void finish_closing(struct net *net)
-{
-    if (net->closing && net->handles == 0 && list_empty(&net->closed) && net->done) {
-        void (*done)(void *ctx) = net->done;
-        net->done = NULL;
-        done(net->done_ctx);
     }
 }
 

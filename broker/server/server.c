@@ -679,6 +679,7 @@ void server_destroy(struct server *s)
     if (!s) {
         return;
     }
+    s->stage = s->stage == STAGE_ENDED ? STAGE_ENDED : STAGE_CLOSING;
     settle_logs(s);
     if (s->handles_open) {
         net_close(s->net, handles_closed, s);
