@@ -7,10 +7,9 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { EXIT_START = 1, EXIT_USAGE = 2, CONFIG_FILE_MAX = 1048576 };
-
-extern char **environ;
 
 static err read_file(const char *path, struct buf *out)
 {

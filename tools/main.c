@@ -315,7 +315,7 @@ static bool set_options(struct tool *t)
     for (int i = 0; i < t->many_count; i++) {
         if (t->many_letters[i] == 'X') {
             const char *equals = strchr(t->many[i], '=');
-            char *name = strndup(t->many[i], (size_t)(equals - t->many[i]));
+            char *name = tool_copy(t->many[i], (size_t)(equals - t->many[i]));
             if (!name) {
                 return false;
             }

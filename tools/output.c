@@ -1,5 +1,8 @@
 #include "tools/tool.h"
 
+#include "base/mem.h"
+#include "base/str.h"
+
 #include <errno.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -15,7 +18,7 @@ static json_t *json_base64(struct rv_bytes b)
 {
     const unsigned char *p = b.ptr;
     size_t size = (b.size + 2) / 3 * 4;
-    char *text = malloc(size + 1);
+    char *text = mem_alloc(size + 1);
     if (!text) {
         return NULL;
     }
@@ -30,7 +33,7 @@ static json_t *json_base64(struct rv_bytes b)
         *to++ = left > 2 ? base64_letters[v & 63] : '=';
     }
     json_t *object = json_pack("{s:s#}", "base64", text, (int)size);
-    free(text);
+    mem_free(text);
     return object;
 }
 
@@ -76,20 +79,25 @@ void table_add(struct table *t, const char *format, ...)
 {
     if (t->count == t->size) {
         size_t size = t->size ? t->size * 2 : 64;
-        char **more = realloc(t->cells, size * sizeof *more);
+        char **more = mem_resize(t->cells, size * sizeof *more);
         if (!more) {
             return; /* table_print finds the row incomplete */
         }
         t->cells = more;
         t->size = size;
     }
+    struct buf text = {0};
     va_list args;
     va_start(args, format);
-    char *cell = NULL;
-    if (vasprintf(&cell, format, args) >= 0) {
-        t->cells[t->count++] = cell;
-    }
+    int size = vsnprintf(NULL, 0, format, args);
     va_end(args);
+    if (size < 0 || !buf_reserve(&text, (size_t)size + 1)) {
+        return; /* likewise */
+    }
+    va_start(args, format);
+    vsnprintf(text.ptr, (size_t)size + 1, format, args);
+    va_end(args);
+    t->cells[t->count++] = text.ptr;
 }
 
 static void cell_print(FILE *to, const char *text, int width, bool is_right, bool is_last)
@@ -122,9 +130,9 @@ int table_print(struct table *t, FILE *to)
         }
     }
     for (size_t i = 0; i < t->count; i++) {
-        free(t->cells[i]);
+        mem_free(t->cells[i]);
     }
-    free(t->cells);
+    mem_free(t->cells);
     if (code != EXIT_DONE) {
         fprintf(stderr, "rivulet: out of memory\n");
     }
@@ -237,4 +245,14 @@ void time_text(int64_t ms, char text[TIME_TEXT_SIZE])
     gmtime_r(&seconds, &tm);
     strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", &tm);
     snprintf(text, TIME_TEXT_SIZE, "%s.%03dZ", date, (int)(ms % 1000));
+}
+
+char *tool_copy(const char *text, size_t size)
+{
+    char *copy = mem_alloc(size + 1);
+    if (copy) {
+        memcpy(copy, text, size);
+        copy[size] = 0;
+    }
+    return copy;
 }

@@ -122,3 +122,6 @@ int verb_group_list(struct tool *t);
 int verb_group_describe(struct tool *t);
 int verb_bench(struct tool *t);
 int verb_log_dump(struct tool *t);
+
+/* The first `size` characters, 0-terminated; for mem_free. NULL: out of memory. */
+char *tool_copy(const char *text, size_t size);

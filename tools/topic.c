@@ -1,5 +1,7 @@
 #include "tools/tool.h"
 
+#include "base/mem.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -18,7 +20,7 @@ int verb_topic_create(struct tool *t)
     for (int i = 0; i < t->many_count; i++) {
         if (t->many_letters[i] == 'c') {
             const char *equals = strchr(t->many[i], '=');
-            names[count] = strndup(t->many[i], (size_t)(equals - t->many[i]));
+            names[count] = tool_copy(t->many[i], (size_t)(equals - t->many[i]));
             configs[count] = (struct rv_option){names[count], equals + 1};
             count++;
         }
@@ -31,7 +33,7 @@ int verb_topic_create(struct tool *t)
         code = json_line(stdout, json_pack("{s:s}", "topic", t->args[0])) ? EXIT_DONE : EXIT_FAILED;
     }
     for (int i = 0; i < count; i++) {
-        free(names[i]);
+        mem_free(names[i]);
     }
     return code;
 }

@@ -1,13 +1,14 @@
-/* AlterConfigs, which replaces all settings of a topic, and IncrementalAlterConfigs, which changes single ones.
+/* AlterConfigs, which replaces all settings of a topic, and IncrementalAlterConfigs, which changes
+ * single ones.
  *
- * Both compute the topic's whole new set from what it is now and hand it to meta/ with the version that they saw; when another change came
- * first, they look again.
+ * Both compute the topic's whole new set from what it is now and hand it to meta/ with the version
+ * that they saw; when another change came first, they look again.
  */
+#include "gen/alter_configs.h"
 #include "base/map.h"
 #include "broker/api/families.h"
 #include "broker/api/topics.h"
 #include "broker/meta/meta.h"
-#include "gen/alter_configs.h"
 #include "gen/incremental_alter_configs.h"
 
 enum alteration_op { OP_SET = 0, OP_DELETE = 1, OP_APPEND = 2, OP_SUBTRACT = 3 };
@@ -18,14 +19,15 @@ struct alteration_entry {
     int8_t op;        /* enum alteration_op, as sent */
 };
 
-/* One resource of a request, in its arena. The answer's fields are the same in both APIs, and so are written through pointers. */
+/* One resource of a request, in its arena. The answer's fields are the same in both APIs, and so
+ * are written through pointers. */
 struct alteration {
     struct request *req;
     struct alteration_entry *entries;
     int32_t entry_count;
     struct str name; /* of the resource */
     int8_t type;
-    bool replace;       /* AlterConfigs: what is not named goes */
+    bool replace; /* AlterConfigs: what is not named goes */
     bool validate_only;
     bool repeated; /* more than once in the request: all of them are refused */
     int16_t *error_code;
@@ -55,7 +57,8 @@ static bool next_word(struct str *left, struct str *ret_word)
         return false;
     }
     const char *comma = memchr(left->ptr, ',', left->len);
-    *ret_word = (struct str){.ptr = left->ptr, .len = comma ? (size_t)(comma - left->ptr) : left->len};
+    *ret_word =
+        (struct str){.ptr = left->ptr, .len = comma ? (size_t)(comma - left->ptr) : left->len};
     left->ptr += ret_word->len + (comma != NULL);
     left->len -= ret_word->len + (comma != NULL);
     while (ret_word->len && ret_word->ptr[0] == ' ') {
@@ -143,8 +146,8 @@ static void remove_pair(struct pair_set *set, struct str name)
     }
 }
 
-/* Why an entry makes no sense, whatever the topic is; KERR_NONE when it does. Names are looked up first, so that there are never more good
- * entries to compare with than there are settings. */
+/* Why an entry makes no sense, whatever the topic is; KERR_NONE when it does. Names are looked up
+ * first, so that there are never more good entries to compare with than there are settings. */
 static int16_t check_entry(const struct alteration *a, int32_t index, struct buf *text)
 {
     const struct alteration_entry *entry = &a->entries[index];
@@ -200,7 +203,8 @@ static err compute_set(const struct alteration *a, const struct topic *t, struct
     const struct config_pair *old = topic_config_overrides(t->config, &old_count);
     struct pair_set set = {0};
     err e = OK;
-    set.pairs = arena_zero(&a->req->arena, (size_t)(old_count + a->entry_count), sizeof *set.pairs);
+    set.pairs =
+        arena_zero(&a->req->arena, (size_t)old_count + (size_t)a->entry_count, sizeof *set.pairs);
     if (!set.pairs) {
         return arena_error(&a->req->arena);
     }
@@ -289,7 +293,8 @@ static err alter_one(struct alteration *a)
     struct buf text = {0};
     int16_t error = KERR_NONE;
     if (a->repeated) {
-        alteration_refuse(a, KERR_INVALID_REQUEST, STR("the resource stands more than once in the request"));
+        alteration_refuse(a, KERR_INVALID_REQUEST,
+                          STR("the resource stands more than once in the request"));
         return OK;
     }
     if (a->type == RESOURCE_BROKER || a->type == RESOURCE_BROKER_LOGGER) {
@@ -298,7 +303,8 @@ static err alter_one(struct alteration *a)
         return OK;
     }
     if (a->type != RESOURCE_TOPIC) {
-        alteration_refuse(a, KERR_INVALID_REQUEST, STR("only topics have settings that can be changed"));
+        alteration_refuse(a, KERR_INVALID_REQUEST,
+                          STR("only topics have settings that can be changed"));
         return OK;
     }
     if (meta_check_name(a->name) != OK) {
@@ -418,8 +424,8 @@ err api_incremental_alter_configs(struct request *req)
         return e;
     }
     struct alter_work *work = req->handler;
-    out->responses =
-        wire_array(&req->arena, &incremental_alter_configs_response_response_table, in->resources_count);
+    out->responses = wire_array(&req->arena, &incremental_alter_configs_response_response_table,
+                                in->resources_count);
     for (int32_t i = 0; out->responses && i < in->resources_count; i++) {
         const struct incremental_alter_configs_request_resource *from = &in->resources[i];
         struct incremental_alter_configs_response_response *to = &out->responses[i];

@@ -1,4 +1,5 @@
-/* DescribeConfigs: the settings of topics and of the broker, each with where its value comes from. */
+/* DescribeConfigs: the settings of topics and of the broker, each with where its value comes from.
+ */
 #include "broker/api/families.h"
 #include "broker/api/topics.h"
 #include "broker/meta/meta.h"

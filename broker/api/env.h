@@ -29,12 +29,12 @@ struct api_env {
     struct coord *coord;         /* borrowed; the shard's groups */
     struct store *store;   /* borrowed; only for work items on `reader` (free space of the disk) */
     struct worker *reader; /* borrowed; for what blocks: see store/worker.h */
-    const struct clock *clock; /* borrowed */
-    struct timers *timers;     /* borrowed; the shard's */
-    struct rng *rng;           /* borrowed; seeded from the system, or by a test */
-    const struct diag *diag;   /* borrowed */
+    const struct clock *clock;     /* borrowed */
+    struct timers *timers;         /* borrowed; the shard's */
+    struct rng *rng;               /* borrowed; seeded from the system, or by a test */
+    const struct diag *diag;       /* borrowed */
     struct batch_scratch *scratch; /* borrowed; for checking batches, within one call */
-    struct metrics *metrics;   /* borrowed; counters and histograms of every API */
+    struct metrics *metrics;       /* borrowed; counters and histograms of every API */
     struct budget *budget; /* borrowed; what frames, replies and parked requests are charged to */
     struct str cluster_id; /* borrowed; of the data directory; never null */
     struct str data_path;  /* borrowed; the data directory, absolute, for DescribeLogDirs */

@@ -1,4 +1,5 @@
-/* DescribeLogDirs: the one data directory, the size of every partition in it, and what the disk has left. */
+/* DescribeLogDirs: the one data directory, the size of every partition in it, and what the disk has
+ * left. */
 #include "broker/api/families.h"
 #include "broker/log/manager.h"
 #include "broker/meta/meta.h"
@@ -39,8 +40,7 @@ static err add_topic(struct request *req, const struct topic *t,
     int32_t count = asked ? asked->partitions_count : t->partition_count;
     struct describe_log_dirs_response_topic *out = &dir->topics[dir->topics_count];
     out->name = request_copy(req, t->name);
-    out->partitions =
-        wire_array(&req->arena, &describe_log_dirs_response_partition_table, count);
+    out->partitions = wire_array(&req->arena, &describe_log_dirs_response_partition_table, count);
     if (!out->name.ptr || !out->partitions) {
         return arena_error(&req->arena);
     }
@@ -76,20 +76,23 @@ static err add_topics(struct request *req, struct describe_log_dirs_response_res
 
 static void space_run(struct work *work)
 {
-    struct space_work *w = (struct space_work *)(void *)((char *)work - offsetof(struct space_work, work));
+    struct space_work *w =
+        (struct space_work *)(void *)((char *)work - offsetof(struct space_work, work));
     w->result = w->store->ops->space(w->store->ctx, &w->free_bytes, &w->total_bytes);
 }
 
 static void space_done(struct work *work)
 {
-    struct space_work *w = (struct space_work *)(void *)((char *)work - offsetof(struct space_work, work));
+    struct space_work *w =
+        (struct space_work *)(void *)((char *)work - offsetof(struct space_work, work));
     struct request *req = w->req;
     struct describe_log_dirs_response *out = request_reply(req);
     if (w->result == OK) { /* otherwise the answer says -1: unknown */
         out->results[0].total_bytes = w->total_bytes;
         out->results[0].usable_bytes = w->free_bytes;
     } else {
-        diag_log(req->env->diag, DIAG_WARN, "disk_space_unknown", "error=\"%s\"", err_text(w->result));
+        diag_log(req->env->diag, DIAG_WARN, "disk_space_unknown", "error=\"%s\"",
+                 err_text(w->result));
     }
     if (!request_is_dropped(req)) {
         reply(req, 0);
@@ -120,9 +123,10 @@ err api_describe_log_dirs(struct request *req)
         reply(req, 0);
         return OK;
     }
-    *w = (struct space_work){.work = {.run = space_run, .done = space_done},
-                             .req = req,
-                             .store = req->env->store};
+    *w = (struct space_work){
+        .work = {.run = space_run, .done = space_done},
+          .req = req, .store = req->env->store
+    };
     request_hold(req);
     worker_submit(req->env->reader, &w->work);
     return OK;

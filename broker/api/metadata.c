@@ -1,4 +1,6 @@
-/* Metadata, DescribeCluster, DescribeTopicPartitions: where things are. One broker leads every partition. */
+/* Metadata, DescribeCluster, DescribeTopicPartitions: where things are. One broker leads every
+ * partition. */
+#include "gen/metadata.h"
 #include "base/check.h"
 #include "base/map.h"
 #include "broker/api/families.h"
@@ -9,7 +11,6 @@
 #include "broker/meta/meta.h"
 #include "gen/describe_cluster.h"
 #include "gen/describe_topic_partitions.h"
-#include "gen/metadata.h"
 
 #include <stdlib.h>
 
@@ -21,11 +22,11 @@ static const struct str cluster_resource = {.ptr = "kafka-cluster", .len = 13};
 
 /* What one asked topic came to; in the arena, one for each asked topic. */
 struct asked {
-    struct str name;      /* null when it was asked by id */
-    struct uuid id;       /* zero when it was asked by name */
-    int16_t error;        /* KERR_NONE: it is there when the answer is written */
-    bool repeated;        /* asked before in the same request: not answered again */
-    struct request *req;  /* of a creation under way */
+    struct str name;     /* null when it was asked by id */
+    struct uuid id;      /* zero when it was asked by name */
+    int16_t error;       /* KERR_NONE: it is there when the answer is written */
+    bool repeated;       /* asked before in the same request: not answered again */
+    struct request *req; /* of a creation under way */
 };
 
 struct metadata_work {
@@ -112,7 +113,8 @@ static err fill_asked(struct request *req, struct metadata_work *work)
             continue;
         }
         bool by_id = !a->name.ptr;
-        struct topic *t = by_id ? meta_find_id(req->env->meta, a->id) : meta_find(req->env->meta, a->name);
+        struct topic *t =
+            by_id ? meta_find_id(req->env->meta, a->id) : meta_find(req->env->meta, a->name);
         struct metadata_response_topic *to = &out->topics[out->topics_count++];
         if (t && a->error == KERR_NONE) {
             if (!fill_topic(req, t, work->self, to)) {
@@ -246,7 +248,8 @@ err api_metadata(struct request *req)
     bool make = req->env->config->auto_create_topics && in->allow_auto_topic_creation;
     for (int32_t i = 0; make && i < work->asked_count; i++) {
         struct asked *a = &work->asked[i];
-        if (a->name.ptr && a->error == KERR_NONE && !a->repeated && !meta_find(req->env->meta, a->name)) {
+        if (a->name.ptr && a->error == KERR_NONE && !a->repeated &&
+            !meta_find(req->env->meta, a->name)) {
             make_topic(req, a);
         }
     }
@@ -264,8 +267,10 @@ err api_describe_cluster(struct request *req)
     out->cluster_id = req->env->cluster_id;
     if (in->endpoint_type != ENDPOINT_BROKERS) {
         bool controllers = in->endpoint_type == ENDPOINT_CONTROLLERS;
-        out->error_code = controllers ? KERR_MISMATCHED_ENDPOINT_TYPE : KERR_UNSUPPORTED_ENDPOINT_TYPE;
-        out->error_message = controllers ? STR("this address is a broker's") : STR("unknown endpoint type");
+        out->error_code =
+            controllers ? KERR_MISMATCHED_ENDPOINT_TYPE : KERR_UNSUPPORTED_ENDPOINT_TYPE;
+        out->error_message =
+            controllers ? STR("this address is a broker's") : STR("unknown endpoint type");
         reply(req, 0);
         return OK;
     }
@@ -387,8 +392,8 @@ static err page_asked(struct page *p, const struct describe_topic_partitions_req
     size_t size = (size_t)in->topics_count * sizeof *in->topics;
     struct describe_topic_partitions_request_topic *sorted =
         arena_dup(&p->req->arena, in->topics, size);
-    p->out->topics =
-        wire_array(&p->req->arena, &describe_topic_partitions_response_topic_table, in->topics_count);
+    p->out->topics = wire_array(&p->req->arena, &describe_topic_partitions_response_topic_table,
+                                in->topics_count);
     if (!sorted || !p->out->topics) {
         return arena_error(&p->req->arena);
     }

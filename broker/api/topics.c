@@ -1,4 +1,5 @@
-/* CreateTopics and DeleteTopics. Each topic of a request is a change of its own; the answer goes when the last one is done. */
+/* CreateTopics and DeleteTopics. Each topic of a request is a change of its own; the answer goes
+ * when the last one is done. */
 #include "broker/api/topics.h"
 
 #include "base/map.h"
@@ -51,7 +52,8 @@ int8_t topic_config_source(const struct config *config, const struct topic_confi
     if (t->own[row]) {
         return CONFIG_SOURCE_TOPIC;
     }
-    return config->origins[row].source == CONFIG_DEFAULT ? CONFIG_SOURCE_DEFAULT : CONFIG_SOURCE_BROKER;
+    return config->origins[row].source == CONFIG_DEFAULT ? CONFIG_SOURCE_DEFAULT
+                                                         : CONFIG_SOURCE_BROKER;
 }
 
 struct str keep_text(struct request *req, struct buf *text)
@@ -98,7 +100,8 @@ static void item_answer(struct topics_item *item, int16_t error, struct str text
 
 static void work_timed_out(struct timer *timer)
 {
-    struct topics_work *work = (struct topics_work *)(void *)((char *)timer - offsetof(struct topics_work, timer));
+    struct topics_work *work =
+        (struct topics_work *)(void *)((char *)timer - offsetof(struct topics_work, timer));
     for (int32_t i = 0; i < work->item_count; i++) {
         if (work->items[i].pending) {
             item_answer(&work->items[i], KERR_REQUEST_TIMED_OUT,
@@ -143,7 +146,8 @@ static void work_go_on(struct request *req)
     }
 }
 
-/* The handler has submitted everything. A timeout of 0 or less is none: an answer comes in any case. */
+/* The handler has submitted everything. A timeout of 0 or less is none: an answer comes in any
+ * case. */
 static void work_submitted(struct request *req, int32_t timeout_ms)
 {
     struct topics_work *work = req->handler;
@@ -284,8 +288,9 @@ static err create_one(struct request *req, const struct create_topics_request_to
         struct topic_config *config;
         if (out->error_code == KERR_NONE &&
             topic_config_create(req->env->config, pairs, in->configs_count, &text, &config) == OK) {
-            int32_t partitions = spec.partition_count == -1 ? (int32_t)req->env->config->num_partitions
-                                                            : spec.partition_count;
+            int32_t partitions = spec.partition_count == -1
+                                     ? (int32_t)req->env->config->num_partitions
+                                     : spec.partition_count;
             describe_created(req, NULL, config, partitions, out);
             topic_config_destroy(config);
         }

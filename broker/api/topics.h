@@ -9,7 +9,8 @@
 /* Kafka's error code for what meta/ refused or failed. */
 int16_t topic_error(err e);
 
-/* Topics that only the broker itself makes, writes and removes; a name that collides with one ('.' and '_' count as one) is no better. */
+/* Topics that only the broker itself makes, writes and removes; a name that collides with one ('.'
+ * and '_' count as one) is no better. */
 bool topic_name_is_reserved(struct str name);
 
 /* Kafka's numbers for what has settings. */
@@ -29,6 +30,9 @@ enum {
 };
 int8_t topic_config_source(const struct config *config, const struct topic_config *t, int row);
 
-/* The text of a refusal, copied to where the answer can borrow it: the arena. Null when there is none. */
+/* The text of a refusal, copied to where the answer can borrow it: the arena. Null when there is
+ * none. */
 struct str keep_text(struct request *req, struct buf *text);
-struct str keep_value(struct request *req, struct buf *text); /* likewise, but empty when there is none; null: no memory */
+struct str keep_value(
+    struct request *req,
+    struct buf *text); /* likewise, but empty when there is none; null: no memory */

@@ -190,7 +190,8 @@ static err put_index(struct segment *s, enum file_kind kind, const struct buf *e
     char path[LOG_PATH_SIZE];
     segment_path(s, kind, path);
     err e = store_read_file(store, path, RECOVER_CHUNK * 4, &old);
-    bool same = !e && old.len == entries->len && (old.len == 0 || memcmp(old.ptr, entries->ptr, old.len) == 0);
+    bool same = !e && old.len == entries->len &&
+                (old.len == 0 || memcmp(old.ptr, entries->ptr, old.len) == 0);
     buf_finish(&old);
     if (same) {
         return OK;

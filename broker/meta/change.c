@@ -1,8 +1,9 @@
 /* Changes to topics. One goes
  *
- *     submitted --append--> durable --> memory follows --> its logs are made / destroyed / told --> done
- *         |                    |
- *         +-- refused          +-- a topic whose directories a crash left unmade gets them at the next start
+ *     submitted --append--> durable --> memory follows --> its logs are made / destroyed / told -->
+ * done |                    |
+ *         +-- refused          +-- a topic whose directories a crash left unmade gets them at the
+ * next start
  *
  * and one that arrives while its topic is changing waits, in order.
  */
@@ -12,27 +13,30 @@
 #include "broker/meta/settings.h"
 #include "broker/meta/state.h"
 
-enum { LOGS_AT_ONCE = 64 }; /* creations or deletions of one topic's logs that are under way together */
+enum {
+    LOGS_AT_ONCE = 64
+}; /* creations or deletions of one topic's logs that are under way together */
 
 enum change_kind { CHANGE_CREATE, CHANGE_DELETE, CHANGE_ALTER };
 
 struct change {
     struct meta *meta;
     enum change_kind kind;
-    struct uuid id;               /* of the topic */
-    struct entry *entry;          /* borrowed; while started */
-    int32_t version;              /* alter: what the caller saw */
-    int64_t config_number;        /* create: which broker configuration its logs were made by */
-    bool durable;                 /* its record is in the metadata log */
-    struct config_pair *pairs;    /* alter: the new overrides; owned, names and values in the same block */
+    struct uuid id;        /* of the topic */
+    struct entry *entry;   /* borrowed; while started */
+    int32_t version;       /* alter: what the caller saw */
+    int64_t config_number; /* create: which broker configuration its logs were made by */
+    bool durable;          /* its record is in the metadata log */
+    struct config_pair
+        *pairs; /* alter: the new overrides; owned, names and values in the same block */
     int32_t pair_count;
     meta_done *done;
-    void *ctx;                    /* for done */
-    struct meta_write write;      /* its append to the metadata log */
-    int32_t next_partition;       /* logs: the next one to ask for */
-    int32_t outstanding;          /* logs: asked for and not answered */
-    err result;                   /* the first failure */
-    struct list link;             /* in meta.waiting or meta.started */
+    void *ctx;               /* for done */
+    struct meta_write write; /* its append to the metadata log */
+    int32_t next_partition;  /* logs: the next one to ask for */
+    int32_t outstanding;     /* logs: asked for and not answered */
+    err result;              /* the first failure */
+    struct list link;        /* in meta.waiting or meta.started */
 };
 
 /* ---- changes */
@@ -78,7 +82,8 @@ static void change_durable(struct meta_write *w, err e)
     case CHANGE_DELETE: entry_hide(m, c->entry); break;
     case CHANGE_ALTER:
         topic_config_destroy(t->config);
-        t->config = topic_config_restore(m->options.config, c->pairs, c->pair_count, m->options.diag);
+        t->config =
+            topic_config_restore(m->options.config, c->pairs, c->pair_count, m->options.diag);
         t->version++;
         break;
     }
@@ -117,8 +122,9 @@ static void log_done(void *ctx, err e)
     logs_go_on(c);
 }
 
-/* A topic whose logs could not be made is taken back: removed from the metadata log, what was made is destroyed. When not even that can be
- * written, it stays unseen, its name taken, and the next start makes its logs. */
+/* A topic whose logs could not be made is taken back: removed from the metadata log, what was made
+ * is destroyed. When not even that can be written, it stays unseen, its name taken, and the next
+ * start makes its logs. */
 static void creation_undo(struct change *c)
 {
     struct meta *m = c->meta;
@@ -194,8 +200,9 @@ static void change_finish(struct change *c)
     start_waiting(m, id);
 }
 
-err meta_check_settings(const struct meta *m, const struct topic *t, const struct config_pair *overrides,
-                        int32_t override_count, struct buf *text)
+err meta_check_settings(const struct meta *m, const struct topic *t,
+                        const struct config_pair *overrides, int32_t override_count,
+                        struct buf *text)
 {
     struct topic_config *settings;
     err e = topic_settings_create(m->options.config, overrides, override_count, t->internal, text,
@@ -225,7 +232,8 @@ static err change_prepare(struct change *c, struct buf *text)
 
 static struct change *first_waiting(const struct meta *m, struct uuid id)
 {
-    list_each (node, &m->waiting) {
+    list_each(node, &m->waiting)
+    {
         struct change *c = list_entry(node, struct change, link);
         if (uuid_eq(c->id, id)) {
             return c;
@@ -234,8 +242,8 @@ static struct change *first_waiting(const struct meta *m, struct uuid id)
     return NULL;
 }
 
-/* The topic is free again: starts the next change that waits for it. One that has become impossible is told so; what it submits in its
- * place goes before the others that wait. */
+/* The topic is free again: starts the next change that waits for it. One that has become impossible
+ * is told so; what it submits in its place goes before the others that wait. */
 static void start_waiting(struct meta *m, struct uuid id)
 {
     for (struct change *c; (c = first_waiting(m, id));) {
@@ -293,11 +301,12 @@ static err check_topic(const struct meta *m, const struct topic_spec *spec, stru
         return ERR_EXISTS;
     }
     if (twin) {
-        buf_printf(text, "the name collides with topic '%s' ('.' and '_' count as one)", twin->name);
+        buf_printf(text, "the name collides with topic '%s' ('.' and '_' count as one)",
+                   twin->name);
         return ERR_INVALID;
     }
-    int32_t partitions = spec->partition_count == -1 ? (int32_t)config->num_partitions
-                                                     : spec->partition_count;
+    int32_t partitions =
+        spec->partition_count == -1 ? (int32_t)config->num_partitions : spec->partition_count;
     if (partitions < 1) {
         buf_printf(text, "a topic has at least 1 partition, not %d", partitions);
         return ERR_RANGE;
@@ -312,8 +321,8 @@ static err check_topic(const struct meta *m, const struct topic_spec *spec, stru
         return ERR_LIMIT;
     }
     struct topic_config *settings;
-    err e = topic_settings_create(config, spec->overrides, spec->override_count, spec->internal, text,
-                                  &settings);
+    err e = topic_settings_create(config, spec->overrides, spec->override_count, spec->internal,
+                                  text, &settings);
     if (e != OK) {
         return e;
     }
@@ -358,7 +367,8 @@ err meta_create_topic(struct meta *m, const struct topic_spec *spec, struct buf 
         return e;
     }
     struct change *c = mem_need_zero(1, sizeof *c);
-    *c = (struct change){.meta = m, .kind = CHANGE_CREATE, .id = new_id(m), .done = done, .ctx = ctx};
+    *c = (struct change){
+        .meta = m, .kind = CHANGE_CREATE, .id = new_id(m), .done = done, .ctx = ctx};
     c->entry = entry_create(m, spec->name, c->id, partitions, spec->internal, settings);
     e = change_start(c);
     if (e != OK) {

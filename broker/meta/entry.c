@@ -86,12 +86,14 @@ struct entry *entry_create(struct meta *m, struct str name, struct uuid id, int3
     struct entry *e = mem_need_zero(1, sizeof *e);
     e->name = mem_need_zero(1, name.len + 1);
     memcpy(e->name, name.ptr, name.len);
-    e->topic = (struct topic){.name = {.ptr = e->name, .len = name.len},
-                              .id = id,
-                              .partition_count = partition_count,
-                              .version = 1,
-                              .internal = internal,
-                              .config = config};
+    e->topic = (struct topic){
+        .name = {.ptr = e->name, .len = name.len},
+        .id = id,
+        .partition_count = partition_count,
+        .version = 1,
+        .internal = internal,
+        .config = config
+    };
     char folded[META_NAME_SIZE];
     check(map_put_str(&m->by_name, e->topic.name, e) == OK);
     check(map_put_str(&m->folded, fold(e->topic.name, folded), e) == OK);

@@ -10,7 +10,9 @@
 enum { READ_SIZE = 1 << 20 }; /* a piece of the metadata log */
 
 static const char meta_log_name[] = "__cluster_metadata";
-static const struct uuid meta_log_id = {{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
+static const struct uuid meta_log_id = {
+    {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}
+};
 
 /* ---- start and end */
 
@@ -30,15 +32,17 @@ static err apply(struct meta *m, const struct meta_record *r)
     if (meta_check_name(r->name) != OK || entry_find_twin(m, r->name)) {
         return ERR_CORRUPT; /* no change of ours leaves two topics of one name */
     }
-    struct topic_config *settings = topic_config_restore(m->options.config, r->overrides,
-                                                         r->override_count, m->options.diag);
-    struct entry *e = entry_create(m, r->name, r->topic_id, r->partition_count, r->internal, settings);
+    struct topic_config *settings =
+        topic_config_restore(m->options.config, r->overrides, r->override_count, m->options.diag);
+    struct entry *e =
+        entry_create(m, r->name, r->topic_id, r->partition_count, r->internal, settings);
     e->topic.version = r->version;
     check(map_put(&m->by_id, r->topic_id.b, sizeof r->topic_id.b, e) == OK);
     return OK;
 }
 
-static err replay_batch(struct meta *m, const uint8_t *batch, size_t size, struct config_pair *pairs)
+static err replay_batch(struct meta *m, const uint8_t *batch, size_t size,
+                        struct config_pair *pairs)
 {
     struct meta_read read;
     struct bytes key, value;
@@ -87,8 +91,8 @@ static err open_logs(struct meta *m)
         struct log_config config;
         topic_log_config(e->topic.config, &config);
         for (int32_t p = 0; p < e->topic.partition_count; p++) {
-            err failed = log_manager_open_log(m->options.logs, e->topic.name, e->topic.id, p, &config,
-                                              m->options.clean);
+            err failed = log_manager_open_log(m->options.logs, e->topic.name, e->topic.id, p,
+                                              &config, m->options.clean);
             if (failed != OK) {
                 diag_log(m->options.diag, DIAG_ERROR, "partition_not_opened",
                          "topic=%s partition=%d error=\"%s\"", e->name, p, err_text(failed));
@@ -120,7 +124,8 @@ err meta_open(const struct meta_options *options, struct meta **ret_meta)
         e = replay(m);
     }
     e = e == OK ? open_logs(m) : e;
-    /* Directories come after the record that names their topic: where there is no record, nobody's directories are ours to remove. */
+    /* Directories come after the record that names their topic: where there is no record, nobody's
+     * directories are ours to remove. */
     if (e == OK && log_end_offset(m->log) > 0) {
         e = log_manager_remove_strays(options->logs);
     }

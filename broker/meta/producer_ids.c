@@ -1,4 +1,5 @@
-/* Producer ids: given from a block that is durable before its first id is given, so that none is ever given twice. */
+/* Producer ids: given from a block that is durable before its first id is given, so that none is
+ * ever given twice. */
 #include "base/mem.h"
 #include "broker/meta/record.h"
 #include "broker/meta/state.h"

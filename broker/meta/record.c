@@ -111,7 +111,8 @@ err meta_record_decode(struct bytes key, struct bytes value, struct config_pair 
 {
     struct meta_record r = {.removed = !value.ptr};
     struct str k = {.ptr = (const char *)key.ptr, .len = key.len};
-    bool is_topic = k.len > topic_prefix.len && memcmp(k.ptr, topic_prefix.ptr, topic_prefix.len) == 0;
+    bool is_topic =
+        k.len > topic_prefix.len && memcmp(k.ptr, topic_prefix.ptr, topic_prefix.len) == 0;
     struct cursor c = {.at = value.ptr, .end = value.ptr + value.len};
 
     if (is_topic) {

@@ -1,10 +1,13 @@
 /* state: what meta's files share: the state itself and its entries. Private to broker/meta/.
  *
  * Invariants
- * 1. What is applied is durable: memory follows the metadata log, in the replay at start or when an append's `durable` came.
+ * 1. What is applied is durable: memory follows the metadata log, in the replay at start or when an
+ * append's `durable` came.
  * 2. A topic has at most one change under way (`changing`).
- *    A topic whose creation could be neither finished nor undone stays in by_name, unseen: its name is taken until the next start.
- * 3. Every entry is in `by_name` and `folded`; in `by_id` too once its creation is durable; in `sorted` while it is ready.
+ *    A topic whose creation could be neither finished nor undone stays in by_name, unseen: its name
+ * is taken until the next start.
+ * 3. Every entry is in `by_name` and `folded`; in `by_id` too once its creation is durable; in
+ * `sorted` while it is ready.
  */
 #pragma once
 
@@ -24,11 +27,11 @@ struct entry {
 struct meta {
     struct meta_options options;
     struct rng rng;
-    struct log *log;              /* the metadata log, borrowed from the log manager */
-    struct map by_name;           /* entry */
-    struct map by_id;             /* entry */
-    struct map folded;            /* names with '.' as '_': entry */
-    struct entry **sorted;        /* owned array: ready topics by name */
+    struct log *log;       /* the metadata log, borrowed from the log manager */
+    struct map by_name;    /* entry */
+    struct map by_id;      /* entry */
+    struct map folded;     /* names with '.' as '_': entry */
+    struct entry **sorted; /* owned array: ready topics by name */
     int32_t sorted_count;
     int32_t sorted_size;          /* slots */
     int64_t partition_count;      /* of all entries */
@@ -47,7 +50,8 @@ struct entry *entry_create(struct meta *m, struct str name, struct uuid id, int3
 void entry_show(struct meta *m, struct entry *e);    /* ready: clients see it */
 void entry_hide(struct meta *m, struct entry *e);    /* takes a hidden one */
 void entry_destroy(struct meta *m, struct entry *e); /* out of every map, and freed */
-struct entry *entry_find_twin(const struct meta *m, struct str name); /* the same name, '.' and '_' counting as one */
+struct entry *entry_find_twin(const struct meta *m,
+                              struct str name); /* the same name, '.' and '_' counting as one */
 
 void set_log_configs(struct meta *m, const struct topic *t); /* its settings, to all of its logs */
 void changes_finish(struct meta *m); /* drops what is under way, without a word */

@@ -2,15 +2,19 @@
 
 #include "base/check.h"
 
-enum { RECORD_LIMIT = 1 << 20 }; /* bytes; a topic with every setting at its longest has some 130,000 */
+enum {
+    RECORD_LIMIT = 1 << 20
+}; /* bytes; a topic with every setting at its longest has some 130,000 */
 
 static void append_durable(struct log_append *a, err e)
 {
-    struct meta_write *w = (struct meta_write *)(void *)((char *)a - offsetof(struct meta_write, append));
+    struct meta_write *w =
+        (struct meta_write *)(void *)((char *)a - offsetof(struct meta_write, append));
     w->durable(w, e);
 }
 
-/* One batch of one record. What memory cannot hold here ends the process, as everywhere in the broker. */
+/* One batch of one record. What memory cannot hold here ends the process, as everywhere in the
+ * broker. */
 static void build(struct meta_write *w, int64_t now_ms, const struct meta_record *r)
 {
     char key[META_KEY_SIZE];
@@ -37,9 +41,8 @@ err meta_write_submit(struct meta_write *w, struct log *log, const struct clock 
     check(!w->batch.ptr); /* one at a time */
     build(w, clock_wall_ms(clock), r);
     w->durable = durable;
-    w->append = (struct log_append){.batch = (uint8_t *)w->batch.ptr,
-                                    .size = w->batch.len,
-                                    .durable = append_durable};
+    w->append = (struct log_append){
+        .batch = (uint8_t *)w->batch.ptr, .size = w->batch.len, .durable = append_durable};
     /* Our own bytes are checked like anybody's: what cannot be read back must not be written. */
     check(batch_validate(w->append.batch, w->append.size, RECORD_LIMIT, &scratch, &w->append.info,
                          &flaw) == OK);

@@ -22,7 +22,8 @@ static int64_t now_ms(const struct net *net)
     return clock_mono_ms(net->options.clock);
 }
 
-void conn_open(struct net *net, const struct listener *listener, int fd, const struct sockaddr_storage *peer)
+void conn_open(struct net *net, const struct listener *listener, int fd,
+               const struct sockaddr_storage *peer)
 {
     struct conn *c = mem_need_zero(1, sizeof *c);
     c->net = net;
@@ -95,8 +96,8 @@ void conn_close(struct conn *c, enum conn_end why, const char *reason)
     net_format_address(&c->peer, host, &port);
     bool theirs = why == CONN_END_BROKEN || why == CONN_END_STALLED;
     char text[DIAG_ESCAPED_SIZE];
-    diag_log(net->options.diag, theirs ? DIAG_WARN : DIAG_DEBUG, "connection_closed", "peer=%s:%u reason=%s", host, port,
-             diag_escape(str_of(reason), text));
+    diag_log(net->options.diag, theirs ? DIAG_WARN : DIAG_DEBUG, "connection_closed",
+             "peer=%s:%u reason=%s", host, port, diag_escape(str_of(reason), text));
     conn_forget_partial(c);
     slab_unref(c->rest);
     c->rest = NULL;
@@ -118,7 +119,8 @@ void conn_close(struct conn *c, enum conn_end why, const char *reason)
 
 static bool may_read(const struct conn *c)
 {
-    return !c->paused && !c->finishing && !c->net->stop_reading && !list_linked(&c->waiting); /* invariant 3 */
+    return !c->paused && !c->finishing && !c->net->stop_reading &&
+           !list_linked(&c->waiting); /* invariant 3 */
 }
 
 void conn_update(struct conn *c)
@@ -168,7 +170,8 @@ static int64_t deadline_of(const struct conn *c, enum conn_end *ret_why, const c
         *ret_why = CONN_END_STALLED;
         *ret_reason = "the client takes none of its answer (rivulet.reply.stall.ms)";
     }
-    if (!c->busy && !partial && !c->out_bytes && config->connections_max_idle_ms < INT64_MAX - c->activity_ms &&
+    if (!c->busy && !partial && !c->out_bytes &&
+        config->connections_max_idle_ms < INT64_MAX - c->activity_ms &&
         c->activity_ms + config->connections_max_idle_ms < deadline) {
         deadline = c->activity_ms + config->connections_max_idle_ms;
         *ret_why = CONN_END_IDLE;
@@ -205,7 +208,8 @@ static void on_timer(struct timer *timer)
 
 /* ---- frames */
 
-static void deliver(struct conn *c, struct slab *slab, const uint8_t *bytes, size_t size, int64_t arrived_us)
+static void deliver(struct conn *c, struct slab *slab, const uint8_t *bytes, size_t size,
+                    int64_t arrived_us)
 {
     c->last_frame = size;
     c->net->options.events.frame(c->owner, slab, bytes, size, arrived_us);
@@ -239,7 +243,8 @@ static bool check_size(struct conn *c, int32_t size)
     } else if (size > config->request_max_bytes) {
         snprintf(reason, sizeof reason, "a frame of %d bytes (socket.request.max.bytes)", size);
     } else if ((size_t)size > half) {
-        snprintf(reason, sizeof reason, "a frame of %d bytes (half of rivulet.memory.max.bytes)", size);
+        snprintf(reason, sizeof reason, "a frame of %d bytes (half of rivulet.memory.max.bytes)",
+                 size);
     } else {
         return true;
     }
@@ -361,7 +366,8 @@ static bool read_once(struct conn *c)
         c->rest_end = at + got;
         parse_rest(c, arrived_us);
     }
-    return !c->closing && c->in && c->in_have < c->in_need && n == (ssize_t)(own) && c->in->size < c->in_need;
+    return !c->closing && c->in && c->in_have < c->in_need && n == (ssize_t)(own) &&
+           c->in->size < c->in_need;
 }
 
 /* True when it has to wait for memory. */
@@ -375,7 +381,8 @@ static bool wait_for_memory(struct conn *c)
     if (!net->spent_ms) {
         net->spent_ms = now_ms(net);
         net->options.metrics->memory_waits++;
-        diag_log(net->options.diag, DIAG_WARN, "memory_spent", "limit=rivulet.memory.max.bytes bytes=%zu connections=%d",
+        diag_log(net->options.diag, DIAG_WARN, "memory_spent",
+                 "limit=rivulet.memory.max.bytes bytes=%zu connections=%d",
                  net->options.budget->used_bytes, net->count);
     }
     budget_wait(net->options.budget);

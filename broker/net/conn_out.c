@@ -55,7 +55,8 @@ void conn_write(struct conn *c, const void *p, size_t size)
     }
     const uint8_t *from = p;
     size_t left = size;
-    struct out_piece *last = list_empty(&c->out) ? NULL : list_entry(c->out.prev, struct out_piece, link);
+    struct out_piece *last =
+        list_empty(&c->out) ? NULL : list_entry(c->out.prev, struct out_piece, link);
     if (last && last->size < last->capacity) {
         size_t part = last->capacity - last->size < left ? last->capacity - last->size : left;
         memcpy(last->data + last->size, from, part);

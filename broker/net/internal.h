@@ -12,15 +12,16 @@ enum {
     READ_SIZE_TIGHT = 16 * 1024, /* bytes of one read while little memory is left */
     READ_SIZE_MIN = 32 * 1024,   /* a slab with less room is left */
     PARTIAL_SIZE_MIN = 512,      /* bytes of the first memory for a partial frame */
-    PARTIAL_TRUST_MAX = 1 << 20, /* a connection whose last frame was this large is given as much at once */
-    OUT_BLOCK_SIZE = 4096,       /* bytes of a small block of output, header included */
-    OUT_POOL_MAX = 64,           /* free ones that are kept */
-    OUT_PARTS_MAX = 32,          /* pieces of one writev */
-    SEND_BURST = 4 << 20,        /* bytes that one connection sends in one turn */
-    ACCEPT_AGAIN_MS = 100,       /* pause after descriptors ran out */
-    REFUSED_LOG_MS = 1000,       /* between two log lines about refusals */
-    ACCEPT_BURST = 64,           /* connections that one listener accepts in one turn */
-    FRAME_HEAD = 4,              /* bytes of a frame's size */
+    PARTIAL_TRUST_MAX =
+        1 << 20, /* a connection whose last frame was this large is given as much at once */
+    OUT_BLOCK_SIZE = 4096, /* bytes of a small block of output, header included */
+    OUT_POOL_MAX = 64,     /* free ones that are kept */
+    OUT_PARTS_MAX = 32,    /* pieces of one writev */
+    SEND_BURST = 4 << 20,  /* bytes that one connection sends in one turn */
+    ACCEPT_AGAIN_MS = 100, /* pause after descriptors ran out */
+    REFUSED_LOG_MS = 1000, /* between two log lines about refusals */
+    ACCEPT_BURST = 64,     /* connections that one listener accepts in one turn */
+    FRAME_HEAD = 4,        /* bytes of a frame's size */
 };
 
 /* Output, in order: memory, or an extent. */
@@ -33,8 +34,8 @@ struct out_piece {
     uint8_t data[];
 };
 
-/* A connection. Either `in` holds the beginning of a frame, or `head` that of its size, or neither; `rest` is what has been read
- * and not been looked at, because the owner paused. */
+/* A connection. Either `in` holds the beginning of a frame, or `head` that of its size, or neither;
+ * `rest` is what has been read and not been looked at, because the owner paused. */
 struct conn {
     struct net *net;                   /* borrowed */
     const struct listener *listener;   /* borrowed */
@@ -44,73 +45,73 @@ struct conn {
     int fd;     /* owned; -1 once closed */
     int events; /* what poll waits for: UV_READABLE | UV_WRITABLE */
 
-    struct slab *in;       /* a partial frame's own memory, with its size field left out; NULL: none */
-    size_t in_have;        /* bytes of it that are there */
-    size_t in_need;        /* bytes of it in all */
-    size_t last_frame;     /* bytes of the last whole frame */
+    struct slab *in;   /* a partial frame's own memory, with its size field left out; NULL: none */
+    size_t in_have;    /* bytes of it that are there */
+    size_t in_need;    /* bytes of it in all */
+    size_t last_frame; /* bytes of the last whole frame */
     uint8_t head[FRAME_HEAD];
-    uint8_t head_have;     /* bytes of a frame's size that have come, < 4 */
-    struct slab *rest;     /* one reference; NULL: nothing is left */
+    uint8_t head_have; /* bytes of a frame's size that have come, < 4 */
+    struct slab *rest; /* one reference; NULL: nothing is left */
     const uint8_t *rest_at;
     const uint8_t *rest_end;
 
-    struct list out;       /* of out_piece */
-    size_t out_bytes;      /* waiting in them */
+    struct list out;  /* of out_piece */
+    size_t out_bytes; /* waiting in them */
 
-    struct timer timer;    /* idleness and stalls */
-    int64_t activity_ms;   /* last byte in or out */
-    int64_t progress_ms;   /* of the partial frame: last byte, or when reading was resumed */
-    int64_t begun_ms;      /* when the partial frame began */
-    int64_t out_ms;        /* of the output: last byte that went, or when it began to wait */
+    struct timer timer;  /* idleness and stalls */
+    int64_t activity_ms; /* last byte in or out */
+    int64_t progress_ms; /* of the partial frame: last byte, or when reading was resumed */
+    int64_t begun_ms;    /* when the partial frame began */
+    int64_t out_ms;      /* of the output: last byte that went, or when it began to wait */
 
-    struct list link;      /* in net.conns, or net.closed */
-    struct list partial;   /* in net.partials, oldest first */
-    struct list waiting;   /* in net.waiters: stopped for want of memory */
-    struct list dirty;     /* in net.dirty: something to do at the end of the turn */
-    bool paused;           /* by the owner */
-    bool busy;             /* the owner has requests of it */
-    bool finishing;        /* close when the output has gone */
-    bool closing;          /* nothing happens any more */
-    bool told;             /* `closed` was called */
-    bool handle_closed;    /* libuv has let go of poll */
-    bool drain_wanted;     /* output went above its bound: `drained` when it is below */
+    struct list link;    /* in net.conns, or net.closed */
+    struct list partial; /* in net.partials, oldest first */
+    struct list waiting; /* in net.waiters: stopped for want of memory */
+    struct list dirty;   /* in net.dirty: something to do at the end of the turn */
+    bool paused;         /* by the owner */
+    bool busy;           /* the owner has requests of it */
+    bool finishing;      /* close when the output has gone */
+    bool closing;        /* nothing happens any more */
+    bool told;           /* `closed` was called */
+    bool handle_closed;  /* libuv has let go of poll */
+    bool drain_wanted;   /* output went above its bound: `drained` when it is below */
     struct sockaddr_storage peer;
     struct sockaddr_storage local;
 };
 
 struct listener {
-    struct net *net;            /* borrowed */
+    struct net *net; /* borrowed */
     uv_poll_t poll;
-    int fd;                     /* owned */
-    struct timer again;         /* accepting goes on after descriptors ran out */
-    struct list link;           /* in net.listeners */
+    int fd;             /* owned */
+    struct timer again; /* accepting goes on after descriptors ran out */
+    struct list link;   /* in net.listeners */
     char address[NET_ADDRESS_SIZE];
 };
 
 struct net {
     struct net_options options;
-    const struct config *config;   /* borrowed */
-    struct list conns;             /* open ones */
-    struct list closed;            /* closed ones whose owner has not been told */
+    const struct config *config; /* borrowed */
+    struct list conns;           /* open ones */
+    struct list closed;          /* closed ones whose owner has not been told */
     struct list listeners;
-    struct list partials;          /* connections in the middle of a frame, oldest first */
-    struct list waiters;           /* connections that wait for memory */
-    struct list dirty;             /* connections with something to do at the end of the turn */
-    struct slab *read_slab;        /* one reference; NULL: none yet */
-    size_t read_used;              /* bytes of it that may be in use */
-    struct list out_pool;          /* free small blocks */
+    struct list partials;   /* connections in the middle of a frame, oldest first */
+    struct list waiters;    /* connections that wait for memory */
+    struct list dirty;      /* connections with something to do at the end of the turn */
+    struct slab *read_slab; /* one reference; NULL: none yet */
+    size_t read_used;       /* bytes of it that may be in use */
+    struct list out_pool;   /* free small blocks */
     int out_pool_count;
-    int count;                     /* open connections */
-    int handles;                   /* libuv handles that are not closed yet */
-    int reserve_fd;                /* given up to refuse a connection when descriptors run out; -1: none */
-    struct map per_ip;             /* address -> struct ip_count; kept only while there is a limit */
-    bool memory_freed;             /* the budget came below its mark: waiters try again */
-    int64_t spent_ms;              /* since when it is spent; 0: it is not */
+    int count;         /* open connections */
+    int handles;       /* libuv handles that are not closed yet */
+    int reserve_fd;    /* given up to refuse a connection when descriptors run out; -1: none */
+    struct map per_ip; /* address -> struct ip_count; kept only while there is a limit */
+    bool memory_freed; /* the budget came below its mark: waiters try again */
+    int64_t spent_ms;  /* since when it is spent; 0: it is not */
     bool stop_reading;
     bool closing;
-    int64_t refused_log_ms;        /* when a refusal was logged last */
-    uint64_t refused_unlogged;     /* refusals since then */
-    void (*done)(void *ctx);       /* of net_close */
+    int64_t refused_log_ms;    /* when a refusal was logged last */
+    uint64_t refused_unlogged; /* refusals since then */
+    void (*done)(void *ctx);   /* of net_close */
     void *done_ctx;
 };
 
@@ -119,9 +120,10 @@ struct ip_count {
 };
 
 /* conn.c */
-void conn_open(struct net *net, const struct listener *listener, int fd, const struct sockaddr_storage *peer);
-void conn_update(struct conn *c);  /* what poll waits for */
-void conn_arm(struct conn *c);     /* the timer, if something is due earlier than it is armed for */
+void conn_open(struct net *net, const struct listener *listener, int fd,
+               const struct sockaddr_storage *peer);
+void conn_update(struct conn *c); /* what poll waits for */
+void conn_arm(struct conn *c);    /* the timer, if something is due earlier than it is armed for */
 void conn_mark_dirty(struct conn *c);
 void conn_read_on(struct conn *c); /* looks at what is left, then reads again */
 void conn_free(struct conn *c);
@@ -134,7 +136,8 @@ void conn_drop_output(struct conn *c);
 /* net.c */
 void net_released(struct net *net); /* a handle is closed */
 void net_ip_release(struct net *net, const struct sockaddr_storage *address);
-bool net_ip_take(struct net *net, const struct sockaddr_storage *address); /* false: max.connections.per.ip */
+bool net_ip_take(struct net *net,
+                 const struct sockaddr_storage *address); /* false: max.connections.per.ip */
 struct conn *net_oldest_partial(struct net *net);
 
 /* listener.c */

@@ -20,8 +20,8 @@ static void note_refusal(struct net *net, const char *limit)
     if (net->refused_log_ms && now_ms - net->refused_log_ms < REFUSED_LOG_MS) {
         return;
     }
-    diag_log(net->options.diag, DIAG_WARN, "connections_refused", "limit=\"%s\" count=%llu open=%d", limit,
-             (unsigned long long)net->refused_unlogged, net->count);
+    diag_log(net->options.diag, DIAG_WARN, "connections_refused", "limit=\"%s\" count=%llu open=%d",
+             limit, (unsigned long long)net->refused_unlogged, net->count);
     net->refused_log_ms = now_ms;
     net->refused_unlogged = 0;
 }
@@ -30,7 +30,8 @@ static void adopt(struct listener *l, int fd, const struct sockaddr_storage *pee
 {
     struct net *net = l->net;
     if (net->count >= net->config->connections_max || net->count >= net->options.connections_max) {
-        note_refusal(net, net->count >= net->config->connections_max ? "max.connections" : "open files (ulimit -n)");
+        note_refusal(net, net->count >= net->config->connections_max ? "max.connections"
+                                                                     : "open files (ulimit -n)");
         close(fd);
         return;
     }
@@ -45,8 +46,8 @@ static void adopt(struct listener *l, int fd, const struct sockaddr_storage *pee
     conn_open(net, l, fd, peer);
 }
 
-/* No descriptor is left: one that was kept for this lets the client be told at once. Otherwise it would wait, and the loop would
- * spin on a listener that stays readable. */
+/* No descriptor is left: one that was kept for this lets the client be told at once. Otherwise it
+ * would wait, and the loop would spin on a listener that stays readable. */
 static void out_of_files(struct listener *l)
 {
     struct net *net = l->net;
@@ -126,7 +127,8 @@ static err open_listening(const struct sockaddr *address, socklen_t size, int *r
     }
     int yes = 1;
     if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) != 0 ||
-        (address->sa_family == AF_INET6 && setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes) != 0) ||
+        (address->sa_family == AF_INET6 &&
+         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &yes, sizeof yes) != 0) ||
         bind(fd, address, size) != 0 || listen(fd, SOMAXCONN) != 0) {
         err e = bind_error(errno);
         close(fd);
@@ -136,8 +138,9 @@ static err open_listening(const struct sockaddr *address, socklen_t size, int *r
     return OK;
 }
 
-err net_listen(struct net *net, const struct sockaddr *address, socklen_t size, struct listener **ret_listener,
-               char ret_address[NET_ADDRESS_SIZE], uint16_t *ret_port)
+err net_listen(struct net *net, const struct sockaddr *address, socklen_t size,
+               struct listener **ret_listener, char ret_address[NET_ADDRESS_SIZE],
+               uint16_t *ret_port)
 {
     int fd;
     err e = open_listening(address, size, &fd);
@@ -163,7 +166,8 @@ err net_listen(struct net *net, const struct sockaddr *address, socklen_t size, 
     char host[NET_ADDRESS_SIZE];
     uint16_t port;
     net_format_address(&bound, host, &port);
-    snprintf(l->address, sizeof l->address, bound.ss_family == AF_INET6 ? "[%.50s]:%u" : "%.50s:%u", host, port);
+    snprintf(l->address, sizeof l->address, bound.ss_family == AF_INET6 ? "[%.50s]:%u" : "%.50s:%u",
+             host, port);
     memcpy(ret_address, l->address, NET_ADDRESS_SIZE);
     *ret_listener = l;
     *ret_port = port;
@@ -180,7 +184,8 @@ void net_stop_listening(struct net *net)
 
 /* ---- addresses */
 
-err net_resolve(const char *host, uint16_t port, struct sockaddr_storage *ret_addresses, int size, int *ret_count)
+err net_resolve(const char *host, uint16_t port, struct sockaddr_storage *ret_addresses, int size,
+                int *ret_count)
 {
     char service[8];
     snprintf(service, sizeof service, "%u", port);
@@ -209,12 +214,16 @@ bool net_is_loopback(const struct sockaddr_storage *address)
     return IN6_IS_ADDR_LOOPBACK(&((const struct sockaddr_in6 *)address)->sin6_addr);
 }
 
-void net_format_address(const struct sockaddr_storage *address, char host[NET_ADDRESS_SIZE], uint16_t *ret_port)
+void net_format_address(const struct sockaddr_storage *address, char host[NET_ADDRESS_SIZE],
+                        uint16_t *ret_port)
 {
-    socklen_t size = address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
-    if (getnameinfo((const struct sockaddr *)address, size, host, NET_ADDRESS_SIZE, NULL, 0, NI_NUMERICHOST) != 0) {
+    socklen_t size =
+        address->ss_family == AF_INET6 ? sizeof(struct sockaddr_in6) : sizeof(struct sockaddr_in);
+    if (getnameinfo((const struct sockaddr *)address, size, host, NET_ADDRESS_SIZE, NULL, 0,
+                    NI_NUMERICHOST) != 0) {
         snprintf(host, NET_ADDRESS_SIZE, "?");
     }
-    *ret_port = ntohs(address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
-                                                     : ((const struct sockaddr_in *)address)->sin_port);
+    *ret_port =
+        ntohs(address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
+                                             : ((const struct sockaddr_in *)address)->sin_port);
 }

@@ -112,12 +112,14 @@ void net_ip_release(struct net *net, const struct sockaddr_storage *address)
 static void try_waiter(struct conn *c)
 {
     list_remove(&c->waiting);
-    c->progress_ms = clock_mono_ms(c->net->options.clock); /* the time that it had to wait is not its fault */
+    c->progress_ms =
+        clock_mono_ms(c->net->options.clock); /* the time that it had to wait is not its fault */
     conn_update(c);
     conn_arm(c);
 }
 
-/* Who waits for memory tries again when there is some; and while there is none, the oldest partial frame goes on. */
+/* Who waits for memory tries again when there is some; and while there is none, the oldest partial
+ * frame goes on. */
 static void serve_waiters(struct net *net)
 {
     if (net->memory_freed) {

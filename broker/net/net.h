@@ -1,12 +1,14 @@
 /* net: the listeners and connections of one shard, and nothing about what the bytes mean.
  *
- * A connection reads whole frames (an int32 size, then so many bytes) into slabs and hands each to `frame`; what is written to it goes out at
- * the end of the loop's turn, memory gathered by writev, extents by sendfile. It closes itself for what only it can see: a size that is no size,
- * no progress, idleness, an error of the socket; `closed` is called for each connection that was `opened`, exactly once, before
- * its memory goes.
+ * A connection reads whole frames (an int32 size, then so many bytes) into slabs and hands each to
+ * `frame`; what is written to it goes out at the end of the loop's turn, memory gathered by writev,
+ * extents by sendfile. It closes itself for what only it can see: a size that is no size, no
+ * progress, idleness, an error of the socket; `closed` is called for each connection that was
+ * `opened`, exactly once, before its memory goes.
  *
- * Memory: bytes are charged to the budget as they arrive, never as announced. When it is spent every connection stops reading, but for the one
- * whose partial frame is oldest, so that something always completes.
+ * Memory: bytes are charged to the budget as they arrive, never as announced. When it is spent
+ * every connection stops reading, but for the one whose partial frame is oldest, so that something
+ * always completes.
  *
  * One thread: the loop's. Callbacks may write to, pause and close any connection.
  */
@@ -44,7 +46,8 @@ struct net_events {
     /* A connection is there: gives what the owner keeps for it. */
     void *(*opened)(void *ctx, struct conn *c);
     /* One frame without its size. The bytes live in the slab: keep them with slab_ref. */
-    void (*frame)(void *owner, struct slab *slab, const uint8_t *bytes, size_t size, int64_t arrived_us);
+    void (*frame)(void *owner, struct slab *slab, const uint8_t *bytes, size_t size,
+                  int64_t arrived_us);
     /* All output that was waiting has gone, or has come below its bound. */
     void (*drained)(void *owner);
     void (*closed)(void *owner);
@@ -60,39 +63,49 @@ struct net_options {
     const struct config *config; /* borrowed; net_set_config swaps it */
     int64_t connections_max;     /* what descriptors allow; max.connections may be less */
     struct net_events events;
-    void *ctx;                   /* for `opened` */
+    void *ctx; /* for `opened` */
 };
 
 struct net *net_create(const struct net_options *options);
 void net_set_config(struct net *net, const struct config *config);
 void net_memory_freed(struct net *net); /* the budget came below its mark */
-bool net_turn_end(struct net *net);     /* before the loop blocks: sends what was written in this turn; true: it called back */
+bool net_turn_end(struct net *net); /* before the loop blocks: sends what was written in this turn;
+                                       true: it called back */
 int net_connection_count(const struct net *net);
 
-/* Listens; port 0 picks one. ERR_BUSY: in use; ERR_NOT_FOUND: the address is not here; ERR_IO. `ret_address` gets "host:port". */
-err net_listen(struct net *net, const struct sockaddr *address, socklen_t size, struct listener **ret_listener,
-               char ret_address[NET_ADDRESS_SIZE], uint16_t *ret_port);
+/* Listens; port 0 picks one. ERR_BUSY: in use; ERR_NOT_FOUND: the address is not here; ERR_IO.
+ * `ret_address` gets "host:port". */
+err net_listen(struct net *net, const struct sockaddr *address, socklen_t size,
+               struct listener **ret_listener, char ret_address[NET_ADDRESS_SIZE],
+               uint16_t *ret_port);
 void net_stop_listening(struct net *net);
 void net_stop_reading(struct net *net); /* frames that are not complete yet will never be */
-/* Closes all connections and listeners; `done` is called on the loop when no handle is left. Then destroy. */
+/* Closes all connections and listeners; `done` is called on the loop when no handle is left. Then
+ * destroy. */
 void net_close(struct net *net, void (*done)(void *ctx), void *ctx);
 void net_destroy(struct net *net); /* takes NULL */
 
-/* Resolves a host ("" is every address of the family) of the configuration; blocking, at the start only. */
-err net_resolve(const char *host, uint16_t port, struct sockaddr_storage *ret_addresses, int size, int *ret_count);
+/* Resolves a host ("" is every address of the family) of the configuration; blocking, at the start
+ * only. */
+err net_resolve(const char *host, uint16_t port, struct sockaddr_storage *ret_addresses, int size,
+                int *ret_count);
 bool net_is_loopback(const struct sockaddr_storage *address);
-void net_format_address(const struct sockaddr_storage *address, char host[NET_ADDRESS_SIZE], uint16_t *ret_port);
+void net_format_address(const struct sockaddr_storage *address, char host[NET_ADDRESS_SIZE],
+                        uint16_t *ret_port);
 
 /* ---- a connection */
 
-void conn_write(struct conn *c, const void *p, size_t size);        /* copies; goes out at the end of the turn */
-void conn_write_extent(struct conn *c, struct extent *e);           /* takes it over */
-size_t conn_output_bytes(const struct conn *c);                     /* waiting to be sent */
-void conn_pause(struct conn *c);                                    /* no more `frame` until conn_resume */
-void conn_resume(struct conn *c);                                   /* may call `frame` from net_turn_end */
-void conn_set_busy(struct conn *c, bool busy);                      /* busy ones are not idle */
-void conn_close(struct conn *c, enum conn_end why, const char *reason); /* at once for the client; `closed` comes from net_turn_end */
-void conn_finish(struct conn *c);                                   /* closes when all output has gone */
+void conn_write(struct conn *c, const void *p,
+                size_t size); /* copies; goes out at the end of the turn */
+void conn_write_extent(struct conn *c, struct extent *e); /* takes it over */
+size_t conn_output_bytes(const struct conn *c);           /* waiting to be sent */
+void conn_pause(struct conn *c);                          /* no more `frame` until conn_resume */
+void conn_resume(struct conn *c);                         /* may call `frame` from net_turn_end */
+void conn_set_busy(struct conn *c, bool busy);            /* busy ones are not idle */
+void conn_close(struct conn *c, enum conn_end why,
+                const char *reason); /* at once for the client; `closed` comes from net_turn_end */
+void conn_finish(struct conn *c);    /* closes when all output has gone */
 const struct sockaddr_storage *conn_peer(const struct conn *c);
-const struct sockaddr_storage *conn_local(const struct conn *c);    /* the address that the client dialled */
+const struct sockaddr_storage *conn_local(
+    const struct conn *c); /* the address that the client dialled */
 const struct listener *conn_listener(const struct conn *c);

@@ -45,4 +45,5 @@ static ssize_t plain_send_file(int fd, const struct extent *e, size_t skip)
     return result(n);
 }
 
-const struct transport transport_plain = {.read = plain_read, .write = plain_write, .send_file = plain_send_file};
+const struct transport transport_plain = {
+    .read = plain_read, .write = plain_write, .send_file = plain_send_file};

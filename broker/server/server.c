@@ -392,10 +392,10 @@ static err open_store(struct server *s)
                                   : err_text(e));
         return e;
     }
-    char *path = s->o.store ? NULL : realpath(s->config->log_dirs, NULL);
-    const char *shown = path ? path : s->config->log_dirs;
+    char path[PATH_MAX];
+    bool known = !s->o.store && realpath(s->config->log_dirs, path);
+    const char *shown = known ? path : s->config->log_dirs;
     s->data_path = mem_need_dup(shown, strlen(shown) + 1);
-    free(path);
     return identity_open(s->store, (int32_t)s->config->node_id, s->o.diag, &s->identity);
 }
 

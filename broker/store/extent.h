@@ -1,7 +1,8 @@
-/* extent: bytes that live in a file and can be sent from there. What is above log/ sees no path, descriptor or file
- * position, only extents; net/ alone asks for the descriptor, for sendfile.
+/* extent: bytes that live in a file and can be sent from there. What is above log/ sees no path,
+ * descriptor or file position, only extents; net/ alone asks for the descriptor, for sendfile.
  *
- * An extent keeps its file open and undeleted until it is released. Made and released on the loop's thread.
+ * An extent keeps its file open and undeleted until it is released. Made and released on the loop's
+ * thread.
  */
 #pragma once
 

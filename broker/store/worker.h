@@ -1,8 +1,9 @@
-/* worker: makes the blocking store asynchronous. A queue of work items, run in order, one at a time, off the loop; each one's
- * completion comes back to the loop in the same order.
+/* worker: makes the blocking store asynchronous. A queue of work items, run in order, one at a
+ * time, off the loop; each one's completion comes back to the loop in the same order.
  *
- * Two drivers: a thread (store/worker.c), started at its first item, and the simulation's, which runs an item when the test says so.
- * worker_submit and every `done` are on the loop's thread, `run` is not; an item belongs to the worker between the two.
+ * Two drivers: a thread (store/worker.c), started at its first item, and the simulation's, which
+ * runs an item when the test says so. worker_submit and every `done` are on the loop's thread,
+ * `run` is not; an item belongs to the worker between the two.
  */
 #pragma once
 
@@ -11,9 +12,10 @@
 #include <stdbool.h>
 
 struct work {
-    void (*run)(struct work *work);  /* on the worker: may block; touches only what the item owns */
-    void (*done)(struct work *work); /* on the loop, after run; may free the item or submit it again */
-    struct list link;                /* the worker's, while it is submitted */
+    void (*run)(struct work *work); /* on the worker: may block; touches only what the item owns */
+    void (*done)(
+        struct work *work); /* on the loop, after run; may free the item or submit it again */
+    struct list link;       /* the worker's, while it is submitted */
 };
 
 struct worker {
@@ -25,8 +27,9 @@ static inline void worker_submit(struct worker *worker, struct work *work)
     worker->submit(worker, work);
 }
 
-/* The thread driver. `wake` is called on the worker's thread when there is something to complete; the loop then calls
- * worker_thread_poll. Destroying waits until every submitted item has run, and completes what is left. */
+/* The thread driver. `wake` is called on the worker's thread when there is something to complete;
+ * the loop then calls worker_thread_poll. Destroying waits until every submitted item has run, and
+ * completes what is left. */
 struct worker *worker_thread_create(const char *name, void (*wake)(void *ctx), void *ctx);
 void worker_thread_poll(struct worker *worker); /* on the loop: runs every `done` that is due */
 bool worker_thread_idle(const struct worker *worker); /* nothing submitted and not completed */

@@ -7,7 +7,7 @@ set -u
 packages="gcc make pkg-config libc6-dev libuv1-dev libcmocka-dev libisal-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd"
 for extra in "$@"; do
     case $extra in
-    tidy) packages="$packages clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
+    tidy) packages="$packages binutils git python3 clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
     peers) packages="$packages kcat python3-venv" ;;
     *) echo "deps.sh: unknown set '$extra' (tidy, peers)" >&2; exit 2 ;;
     esac
