@@ -32,6 +32,7 @@ static const struct tool_option options[] = {
     {'F', false, false, "in-flight", "N", "requests on their way, a connection (5)"},
     {'d', true, false, "seconds", "N", "how long (5)"},
     {'m', false, false, "pid", "PID", "the broker's process: tell its CPU and memory"},
+    {'r', true, false, "records", NULL, "keys, values and headers too"},
     {'T', false, false, "topic", "TOPIC", "the topic to use (bench)"},
 };
 
@@ -43,6 +44,8 @@ static const struct tool_verb verbs[] = {
     {"topic delete", "TOPIC...", 1, TOOL_ARGS_LIMIT, "", false, "remove topics and all that is in them",
      verb_topic_delete},
     {"group list", "", 0, 0, "", false, "name the groups", verb_group_list},
+    {"log dump", "FILE|DIR...", 1, TOOL_ARGS_LIMIT, "r", true,
+     "show segments, indexes and snapshots without a broker, and what is wrong with them", verb_log_dump},
     {"group describe", "GROUP", 1, 1, "", false, "show members, offsets and lag", verb_group_describe},
 };
 
