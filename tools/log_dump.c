@@ -1,6 +1,8 @@
 /* rivulet log dump: what is in a partition's files, and whether they agree with each other. */
 #include "tools/log_dump.h"
 
+#include "base/mem.h"
+
 #include <dirent.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -64,28 +66,29 @@ static bool ends_with(const char *name, const char *end)
     return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-static char *joined(const char *dir, const char *name)
+/* The segment that an index belongs to. Text, not terminated: for buf_text. */
+static void add_segment_path(struct buf *to, const char *path)
 {
-    char *path = NULL;
-    return asprintf(&path, "%s/%s", dir, name) < 0 ? NULL : path;
+    const char *dot = strrchr(path, '.');
+    buf_add(to, path, (size_t)(dot - path));
+    buf_add_str(to, STR(".log"));
 }
 
 /* An index stands for its segment: neither can be judged without the other. */
 static void dump_index_file(struct dump *d, const char *path)
 {
-    char *log = NULL;
-    const char *dot = strrchr(path, '.');
-    if (asprintf(&log, "%.*s.log", (int)(dot - path), path) < 0) {
-        dump_problem(d, path, "out of memory");
-        return;
-    }
+    struct buf log = {0};
     struct stat st;
-    if (stat(log, &st) != 0) {
+    add_segment_path(&log, path);
+    const char *text = buf_text(&log);
+    if (log.failed) {
+        dump_problem(d, path, "out of memory");
+    } else if (stat(text, &st) != 0) {
         dump_problem(d, path, "no segment beside it: %s", strerror(errno));
     } else {
-        dump_segment(d, log);
+        dump_segment(d, text);
     }
-    free(log);
+    buf_finish(&log);
 }
 
 struct dumper {
@@ -112,52 +115,106 @@ static const struct dumper *dumper_of(const char *path)
     return NULL;
 }
 
-static int is_listed(const struct dirent *e)
-{
-    return strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0;
-}
-
 /* An index whose segment is missing would otherwise be passed over in silence. */
 static void check_orphan(struct dump *d, const char *path)
 {
     if (ends_with(path, ".index") || ends_with(path, ".timeindex")) {
+        struct buf log = {0};
         struct stat st;
-        char *log = NULL;
-        const char *dot = strrchr(path, '.');
-        if (asprintf(&log, "%.*s.log", (int)(dot - path), path) >= 0) {
-            if (stat(log, &st) != 0) {
-                dump_problem(d, path, "no segment beside it");
-            }
-            free(log);
+        add_segment_path(&log, path);
+        const char *text = buf_text(&log);
+        if (log.failed) {
+            dump_problem(d, path, "out of memory");
+        } else if (stat(text, &st) != 0) {
+            dump_problem(d, path, "no segment beside it: %s", strerror(errno));
         }
+        buf_finish(&log);
+    }
+}
+
+/* The names of a directory, in order. */
+struct names {
+    struct buf list; /* of char *, owned */
+    size_t count;
+};
+
+static void names_finish(struct names *n)
+{
+    for (size_t i = 0; i < n->count; i++) {
+        mem_free(((char **)(void *)n->list.ptr)[i]);
+    }
+    buf_finish(&n->list);
+}
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* False: errno says why; `n` holds what was read. */
+static bool names_read(struct names *n, const char *path)
+{
+    DIR *dir = opendir(path);
+    const struct dirent *e;
+    int error = dir ? 0 : errno;
+    while (dir && !error && (errno = 0, e = readdir(dir))) {
+        char *name = mem_dup(e->d_name, strlen(e->d_name) + 1);
+        if (!name || !buf_reserve(&n->list, sizeof name)) {
+            mem_free(name);
+            error = ENOMEM;
+        } else {
+            buf_add(&n->list, &name, sizeof name);
+            n->count++;
+        }
+    }
+    if (dir) {
+        error = error ? error : errno;
+        closedir(dir);
+    }
+    if (n->count > 0) {
+        qsort(n->list.ptr, n->count, sizeof(char *), compare_names);
+    }
+    errno = error;
+    return error == 0;
+}
+
+static void dump_dir(struct dump *d, const char *path, int depth);
+
+static void dump_entry(struct dump *d, const char *path, int depth)
+{
+    const struct dumper *dumper = dumper_of(path);
+    struct stat st;
+    if (lstat(path, &st) != 0) {
+        dump_problem(d, path, "%s", strerror(errno));
+    } else if (S_ISDIR(st.st_mode) && depth > 1) {
+        dump_dir(d, path, depth - 1);
+    } else if (S_ISREG(st.st_mode) && dumper) {
+        dumper->is_of_dirs ? dumper->dump(d, path) : check_orphan(d, path);
     }
 }
 
 static void dump_dir(struct dump *d, const char *path, int depth)
 {
-    struct dirent **entries = NULL;
-    int count = scandir(path, &entries, is_listed, alphasort);
-    if (count < 0) {
+    struct names names = {0};
+    if (!names_read(&names, path)) {
         dump_problem(d, path, "cannot be listed: %s", strerror(errno));
-        return;
     }
-    for (int i = 0; i < count; i++) {
-        struct stat st;
-        char *entry = d->failed ? NULL : joined(path, entries[i]->d_name);
-        const struct dumper *dumper = dumper_of(entries[i]->d_name);
-        if (!entry) {
-            d->failed = true;
-        } else if (lstat(entry, &st) != 0) {
-            dump_problem(d, entry, "%s", strerror(errno));
-        } else if (S_ISDIR(st.st_mode) && depth > 1) {
-            dump_dir(d, entry, depth - 1);
-        } else if (S_ISREG(st.st_mode) && dumper) {
-            dumper->is_of_dirs ? dumper->dump(d, entry) : check_orphan(d, entry);
+    for (size_t i = 0; i < names.count && !d->failed; i++) {
+        const char *name = ((char **)(void *)names.list.ptr)[i];
+        struct buf entry = {0};
+        if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+            continue;
         }
-        free(entry);
-        free(entries[i]);
+        buf_printf(&entry, "%s/%s", path, name);
+        const char *text = buf_text(&entry);
+        if (entry.failed) {
+            dump_problem(d, path, "out of memory");
+        } else {
+            dump_entry(d, text, depth);
+        }
+        buf_finish(&entry);
     }
-    free(entries);
+    names_finish(&names);
 }
 
 int verb_log_dump(struct tool *t)

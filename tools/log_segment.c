@@ -13,13 +13,13 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <stdlib.h>
 
 enum { INDEX_ENTRY = 8, TIME_ENTRY = 12 };
 
-struct cursor { /* over the entries of an index */
-    char *path; /* owned */
-    FILE *file; /* owned; NULL: not there */
+struct cursor {           /* over the entries of an index */
+    struct buf path_text; /* owned */
+    const char *path;     /* borrowed of path_text */
+    FILE *file;           /* owned; NULL: not there */
     size_t entry_size;
     uint8_t entry[TIME_ENTRY]; /* the current one */
     int64_t count;             /* entries read */
@@ -105,9 +105,10 @@ static void cursor_open(struct segment_dump *s, struct cursor *c, const char *en
         c->last[0] = -1;
         c->last[1] = s->base_offset - 1;
     }
-    if (asprintf(&c->path, "%.*s%s", (int)strlen(s->path) - 4, s->path, end) < 0) {
-        c->path = NULL;
-        s->d->failed = true;
+    buf_printf(&c->path_text, "%.*s%s", (int)strlen(s->path) - 4, s->path, end);
+    c->path = buf_text(&c->path_text);
+    if (c->path_text.failed) {
+        dump_problem(s->d, s->path, "out of memory");
         return;
     }
     c->file = fopen(c->path, "rbe");
@@ -122,7 +123,7 @@ static void cursor_close(struct cursor *c)
     if (c->file) {
         fclose(c->file);
     }
-    free(c->path);
+    buf_finish(&c->path_text);
 }
 
 static void check_index(struct segment_dump *s, int64_t last_offset)
