@@ -221,7 +221,9 @@ void buf_printf(struct buf *b, const char *format, ...)
     va_copy(again, args);
     int n = vsnprintf(NULL, 0, format, args);
     va_end(args);
-    if (n >= 0 && buf_reserve(b, (size_t)n + 1)) {
+    if (n < 0) {
+        b->failed = true;
+    } else if (buf_reserve(b, (size_t)n + 1)) {
         vsnprintf(b->ptr + b->len, (size_t)n + 1, format, again);
         b->len += (size_t)n;
     }
