@@ -174,7 +174,8 @@ docs-check: all
 SOURCES := $(wildcard base/*.[ch] protocol/*.[ch] client/*.[ch] broker/*.[ch] broker/*/*.[ch] tools/*.[ch] tests/*/*.[ch])
 format:
 	clang-format-14 -i $(SOURCES)
-tidy: all
+tidy:
+	@$(MAKE) --no-print-directory MODE=release all
 	tests/tidy/run
 
 install: all

@@ -1,7 +1,8 @@
 """Who may include whom: the table of docs/ARCHITECTURE.md."""
 import re
-import subprocess
 import sys
+
+from sources import sources
 
 LOW = {"base"}
 WIRE = LOW | {"protocol", "gen"}
@@ -36,8 +37,7 @@ def room(path):
 
 def main():
     bad = 0
-    files = subprocess.run(["git", "ls-files", "*.c", "*.h"], capture_output=True, text=True, check=True).stdout.split()
-    for path in files:
+    for path in sources("*.c", "*.h"):
         mine = room(path)
         if mine not in MAY:
             continue

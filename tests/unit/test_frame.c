@@ -158,8 +158,8 @@ static void every_api_is_found_by_its_key(void **state)
 static void error_codes_are_a_table_without_gaps(void **state)
 {
     (void)state;
-    for (int16_t code = -1; code <= KERR_GROUP_DELETION_FAILED; code++) {
-        const struct kafka_error_info *info = kafka_error_find(code);
+    for (int code = -1; code <= KERR_GROUP_DELETION_FAILED; code++) {
+        const struct kafka_error_info *info = kafka_error_find((int16_t)code);
         assert_non_null(info);
         assert_int_equal(info->code, code);
     }
