@@ -102,6 +102,9 @@ void conn_close(struct conn *c, enum conn_end why, const char *reason)
     slab_unref(c->rest);
     c->rest = NULL;
     c->head_have = 0;
+    if (why == CONN_END_BROKEN) {
+        conn_send_last(c); /* the answers to what was asked before it broke */
+    }
     conn_drop_output(c);
     timer_disarm(net->options.timers, &c->timer);
     list_remove(&c->waiting);

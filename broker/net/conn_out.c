@@ -139,6 +139,17 @@ static void advance(struct conn *c, size_t sent)
     }
 }
 
+void conn_send_last(struct conn *c)
+{
+    while (c->out_bytes) {
+        ssize_t n = send_some(c);
+        if (n <= 0) {
+            break;
+        }
+        advance(c, (size_t)n);
+    }
+}
+
 void conn_send(struct conn *c)
 {
     size_t total = 0;

@@ -131,6 +131,7 @@ void conn_forget_partial(struct conn *c);
 
 /* conn_out.c */
 void conn_send(struct conn *c);
+void conn_send_last(struct conn *c); /* before it is closed: what the socket takes at once */
 void conn_drop_output(struct conn *c);
 
 /* net.c */
