@@ -58,39 +58,57 @@ void diag_log(const struct diag *d, enum diag_level level, const char *event, co
     d->write(d->ctx, line, n);
 }
 
-const char *diag_escape(struct str s, char text[DIAG_ESCAPED_SIZE])
+/* One byte, escaped: at most four of output. */
+static size_t escape_byte(unsigned char c, char *to)
 {
     static const char hex[] = "0123456789abcdef";
-    if (!s.ptr) {
-        return "null";
+    if (c == '"' || c == '\\') {
+        to[0] = '\\';
+        to[1] = (char)c;
+        return 2;
     }
+    if (c == '\n') {
+        to[0] = '\\';
+        to[1] = 'n';
+        return 2;
+    }
+    if (c < 0x20 || c >= 0x7F) {
+        to[0] = '\\';
+        to[1] = 'x';
+        to[2] = hex[c >> 4];
+        to[3] = hex[c & 15];
+        return 4;
+    }
+    to[0] = (char)c;
+    return 1;
+}
+
+/* `most` bytes at most, of which each may become four, in `size` bytes of text. */
+static const char *quote(struct str s, size_t most, char *text, size_t size)
+{
     size_t n = 0;
     text[n++] = '"';
     for (size_t i = 0; i < s.len; i++) {
-        if (i == ESCAPE_BYTES) {
+        if (i == most || n + 4 + sizeof "...\"" > size) {
             memcpy(text + n, "...", 3);
             n += 3;
             break;
         }
-        unsigned char c = (unsigned char)s.ptr[i];
-        if (c == '"' || c == '\\') {
-            text[n++] = '\\';
-            text[n++] = (char)c;
-        } else if (c == '\n') {
-            text[n++] = '\\';
-            text[n++] = 'n';
-        } else if (c < 0x20 || c >= 0x7F) {
-            text[n++] = '\\';
-            text[n++] = 'x';
-            text[n++] = hex[c >> 4];
-            text[n++] = hex[c & 15];
-        } else {
-            text[n++] = (char)c;
-        }
+        n += escape_byte((unsigned char)s.ptr[i], text + n);
     }
     text[n++] = '"';
     text[n] = 0;
     return text;
+}
+
+const char *diag_escape(struct str s, char text[DIAG_ESCAPED_SIZE])
+{
+    return s.ptr ? quote(s, ESCAPE_BYTES, text, DIAG_ESCAPED_SIZE) : "null";
+}
+
+const char *diag_quote(const char *terminated, char text[DIAG_QUOTED_SIZE])
+{
+    return quote(str_of(terminated), SIZE_MAX, text, DIAG_QUOTED_SIZE);
 }
 
 void diag_write_stderr(void *ctx, const char *line, size_t size)

@@ -22,7 +22,7 @@ struct diag {
     void *ctx;                  /* for write */
 };
 
-enum { DIAG_LINE_SIZE = 2048, DIAG_ESCAPED_SIZE = 300 };
+enum { DIAG_LINE_SIZE = 2048, DIAG_ESCAPED_SIZE = 300, DIAG_QUOTED_SIZE = DIAG_LINE_SIZE };
 
 void diag_log(const struct diag *d, enum diag_level level, const char *event, const char *format,
               ...) __attribute__((format(printf, 4, 5)));
@@ -30,6 +30,10 @@ void diag_log(const struct diag *d, enum diag_level level, const char *event, co
 /* Quoted and escaped for a log line: "..." with \n, \", \\ and \xNN; cut after some 64 bytes with
  * "..."; null is `null`. */
 const char *diag_escape(struct str s, char text[DIAG_ESCAPED_SIZE]);
+
+/* The same for a text of ours with pieces from outside in it (a reason, a path): cut only where a
+ * line would end anyway. */
+const char *diag_quote(const char *terminated, char text[DIAG_QUOTED_SIZE]);
 
 void diag_write_stderr(void *ctx, const char *line, size_t size);  /* a `write` for daemons */
 err diag_level_parse(struct str name, enum diag_level *ret_level); /* debug info warn error */

@@ -110,7 +110,9 @@ struct topic_config *topic_config_restore(const struct config *c, const struct c
         if (set_own(t, t->pairs[i], &why) == OK) {
             t->pairs[t->pair_count++] = t->pairs[i];
         } else {
-            diag_log(diag, DIAG_WARN, "topic_setting_dropped", "why=\"%s\"", buf_text(&why));
+            char text[DIAG_QUOTED_SIZE];
+            diag_log(diag, DIAG_WARN, "topic_setting_dropped", "why=%s",
+                     diag_quote(buf_text(&why), text));
         }
         buf_finish(&why);
     }
