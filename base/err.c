@@ -22,6 +22,7 @@ static const char *const texts[ERR_COUNT] = {
     [ERR_ORDER] = "out of order",
     [ERR_DUPLICATE] = "duplicate",
     [ERR_FENCED] = "fenced",
+    [ERR_DENIED] = "not permitted, or a read-only file system",
 };
 
 const char *err_text(err e)

@@ -28,6 +28,7 @@ typedef enum err {
     ERR_ORDER,       /* a producer's sequence number has a gap */
     ERR_DUPLICATE,   /* seen before, older than what is remembered */
     ERR_FENCED,      /* a newer owner has taken over */
+    ERR_DENIED,      /* the system does not permit it: permissions, or a read-only file system */
     ERR_COUNT
 } err;
 

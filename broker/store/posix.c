@@ -51,6 +51,9 @@ static err err_of_errno(int number)
         {ENOSPC,       ERR_NO_SPACE },
         {EDQUOT,       ERR_NO_SPACE },
         {EFBIG,        ERR_NO_SPACE }, /* RLIMIT_FSIZE: full, as far as this process is concerned */
+        {EACCES,       ERR_DENIED   },
+        {EPERM,        ERR_DENIED   },
+        {EROFS,        ERR_DENIED   },
         {EMFILE,       ERR_NO_FILES },
         {ENFILE,       ERR_NO_FILES },
         {EISDIR,       ERR_INVALID  },
@@ -468,7 +471,7 @@ err store_open_posix(const char *path, struct store *ret_store)
     }
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
-        return errno == ENOTDIR ? ERR_INVALID : err_of_errno(errno);
+        return errno == ENOTDIR ? ERR_EXISTS : err_of_errno(errno);
     }
     e = check_root(fd);
     if (e) {

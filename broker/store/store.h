@@ -7,9 +7,9 @@
  * store opened. Any thread may call; one file is written by one thread at a time.
  *
  * Errors: ERR_NO_SPACE, ERR_NO_FILES, ERR_NOT_FOUND, ERR_EXISTS (also: a directory is not empty),
- * ERR_INVALID (a directory where a file is needed, or a link), ERR_BUSY (lock), ERR_IO for the
- * rest. A failed sync or close of a written file has an unknown outcome: the posix driver ends the
- * process (storage_fatal), it never returns it for a retry.
+ * ERR_INVALID (a directory where a file is needed, or a link), ERR_BUSY (lock), ERR_DENIED, ERR_IO
+ * for the rest. A failed sync or close of a written file has an unknown outcome: the posix driver
+ * ends the process (storage_fatal), it never returns it for a retry.
  */
 #pragma once
 
@@ -66,9 +66,9 @@ struct store_ops {
     err (*space)(void *ctx, int64_t *ret_free_bytes, int64_t *ret_total_bytes);
 };
 
-/* The posix driver on `path`, which is made (0700) when it is missing. ERR_INVALID when
- * another user owns it, or when its group or others may write into it. The process ignores SIGXFSZ,
- * so that RLIMIT_FSIZE is an error too. */
+/* The posix driver on `path`, which is made (0700) when it is missing. ERR_EXISTS: it is not a
+ * directory; ERR_INVALID when another user owns it, or when its group or others may write into it.
+ * The process ignores SIGXFSZ, so that RLIMIT_FSIZE is an error too. */
 err store_open_posix(const char *path, struct store *ret_store);
 void store_close_posix(struct store *store);
 

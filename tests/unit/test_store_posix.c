@@ -152,7 +152,7 @@ static void a_data_directory_is_made_but_not_its_parents(void **state)
     store_close_posix(&other);
     put_file(&f->store, "file", "x");
     snprintf(path, sizeof path, "%s/file", f->data);
-    assert_int_equal(store_open_posix(path, &other), ERR_INVALID);
+    assert_int_equal(store_open_posix(path, &other), ERR_EXISTS);
 }
 
 static void links_are_not_followed(void **state)
