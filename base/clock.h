@@ -26,6 +26,15 @@ static inline int64_t clock_mono_ms(const struct clock *c)
     return c->mono_us(c->ctx) / 1000;
 }
 
+/* The monotonic time `delay_ms` (>= 0) from now; INT64_MAX, never, when there is no such time:
+ * settings may be as large as that. */
+static inline int64_t clock_after_ms(const struct clock *c, int64_t delay_ms)
+{
+    int64_t deadline_ms;
+    return __builtin_add_overflow(clock_mono_ms(c), delay_ms, &deadline_ms) ? INT64_MAX
+                                                                            : deadline_ms;
+}
+
 static inline int64_t clock_wall_ms(const struct clock *c)
 {
     return c->wall_ms(c->ctx);

@@ -23,6 +23,9 @@ enum { NEW_MEMBER_JOIN_TIMEOUT_MS = 5 * 60 * 1000, MEMBER_ID_PREFIX_MAX = 255 };
 
 void coord_set_config(struct coord *c, const struct config *config)
 {
+    if (c->config && c->config->offsets_retention_check_ms != config->offsets_retention_check_ms) {
+        timer_disarm(c->timers, &c->expiry); /* and armed again below, where something can expire */
+    }
     c->config = config;
     c->group_config = (struct group_config){
         .min_session_timeout_ms = (int32_t)config->group_min_session_timeout_ms,

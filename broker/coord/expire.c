@@ -20,7 +20,7 @@ void coord_expiry_consider(struct coord_group *cg)
     struct coord *c = cg->coord;
     if (!c->stopping && !timer_armed(&c->expiry) && can_expire(cg)) {
         timer_arm(c->timers, &c->expiry,
-                  clock_mono_ms(c->clock) + c->config->offsets_retention_check_ms);
+                  clock_after_ms(c->clock, c->config->offsets_retention_check_ms));
     }
 }
 

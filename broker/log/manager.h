@@ -62,6 +62,9 @@ void log_manager_create_log(struct log_manager *m, struct str topic, struct uuid
 void log_manager_destroy_log(struct log_manager *m, struct uuid id, int32_t partition,
                              void (*done)(void *ctx, err e), void *ctx);
 
+/* log.retention.check.interval.ms has changed: the next look is that far from now. */
+void log_manager_set_retention_check(struct log_manager *m, int64_t interval_ms);
+
 /* Graceful stop: no more appends (ERR_CLOSED), everything under way is written and synced, producer
  * snapshots and checkpoints written; then `done`. The owner writes the clean-shutdown mark after
  * it. */

@@ -148,7 +148,7 @@ static void rename_done(struct work *work)
         mem_free(r);
     } else {
         list_push(&m->removals, &r->link);
-        timer_arm(m->o.timers, &r->timer, clock_mono_ms(m->o.clock) + r->delay_ms);
+        timer_arm(m->o.timers, &r->timer, clock_after_ms(m->o.clock, r->delay_ms));
     }
     manager_work_done(m);
 }
@@ -205,7 +205,15 @@ void retention_arm(struct log_manager *m, const struct log_config *config)
 {
     if (has_bound(config) && !timer_armed(&m->retention) && !m->stopping) {
         timer_arm(m->o.timers, &m->retention,
-                  clock_mono_ms(m->o.clock) + m->o.retention_check_interval_ms);
+                  clock_after_ms(m->o.clock, m->o.retention_check_interval_ms));
+    }
+}
+
+void log_manager_set_retention_check(struct log_manager *m, int64_t interval_ms)
+{
+    m->o.retention_check_interval_ms = interval_ms;
+    if (timer_armed(&m->retention)) {
+        timer_arm(m->o.timers, &m->retention, clock_after_ms(m->o.clock, interval_ms));
     }
 }
 

@@ -276,6 +276,50 @@ static void retention_deletes_whole_old_segments_and_moves_the_start(void **stat
     done(k);
 }
 
+static void the_longest_delay_keeps_files_for_ever(void **state)
+{
+    (void)state;
+    struct log_kit *k = fresh(1);
+    k->config.segment_bytes = 20000;
+    k->config.retention_bytes = 50000;
+    k->config.file_delete_delay_ms = INT64_MAX;
+    log_set_config(log_kit_log(k, 0), &k->config);
+    for (uint64_t i = 0; i < 200; i++) {
+        append_one(k, 1, 900, i, T0 + (int64_t)i);
+    }
+    int64_t used = sim_store_used(k->sim);
+    for (int i = 0; i < 3; i++) {
+        sim_clock_advance_ms(&k->clock, 1000000);
+        timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+        log_kit_drain(k);
+    }
+    assert_true(log_start_offset(log_kit_log(k, 0)) > 0);
+    assert_true(sim_store_used(k->sim) >= used);
+    done(k);
+}
+
+static void how_often_retention_looks_can_change_while_it_waits(void **state)
+{
+    (void)state;
+    struct log_kit *k = fresh(1);
+    log_manager_set_retention_check(k->m, INT64_MAX);
+    k->config.retention_ms = 5000;
+    log_set_config(log_kit_log(k, 0), &k->config);
+    append_one(k, 10, 100, 0, T0);
+    sim_clock_advance_ms(&k->clock, 1000000);
+    timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+    log_kit_drain(k);
+    assert_int_equal(log_start_offset(log_kit_log(k, 0)), 0);
+    log_manager_set_retention_check(k->m, 10);
+    for (int i = 0; i < 2; i++) { /* it rolls, then it removes */
+        sim_clock_advance_ms(&k->clock, 10);
+        timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+        log_kit_drain(k);
+    }
+    assert_int_equal(log_start_offset(log_kit_log(k, 0)), 10);
+    done(k);
+}
+
 static void retention_by_time_empties_a_log_whose_last_record_is_old(void **state)
 {
     (void)state;
@@ -436,6 +480,8 @@ int main(void)
         cmocka_unit_test(a_retry_gets_its_first_offset_also_after_restarts),
         cmocka_unit_test(look_ups_by_time_find_the_first_record_that_is_late_enough),
         cmocka_unit_test(retention_deletes_whole_old_segments_and_moves_the_start),
+        cmocka_unit_test(the_longest_delay_keeps_files_for_ever),
+        cmocka_unit_test(how_often_retention_looks_can_change_while_it_waits),
         cmocka_unit_test(retention_by_time_empties_a_log_whose_last_record_is_old),
         cmocka_unit_test(rot_is_answered_where_it_is_and_nowhere_else),
         cmocka_unit_test(indexes_that_are_missing_or_wrong_are_made_again),
