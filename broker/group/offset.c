@@ -150,6 +150,16 @@ static enum group_error check_commit(struct group *g, const struct group_commit 
     return g->state == GROUP_COMPLETING ? GROUP_REBALANCING : GROUP_OK;
 }
 
+/* -1: the group's own rule. Clients may ask for all the time there is. */
+static int64_t expiry_of(int64_t wall_ms, int64_t retention_ms)
+{
+    int64_t expire_ms;
+    if (retention_ms < 0) {
+        return -1;
+    }
+    return __builtin_add_overflow(wall_ms, retention_ms, &expire_ms) ? INT64_MAX : expire_ms;
+}
+
 void step_commit(struct group *g, const struct group_event *e, const struct group_env *env,
                  struct group_effects *fx)
 {
@@ -178,7 +188,7 @@ void step_commit(struct group *g, const struct group_event *e, const struct grou
             .leader_epoch = o->leader_epoch,
             .offset_metadata = o->metadata.ptr ? fx_str(fx, o->metadata) : STR(""),
             .commit_ms = env->wall_ms,
-            .expire_ms = c->retention_ms < 0 ? -1 : env->wall_ms + c->retention_ms,
+            .expire_ms = expiry_of(env->wall_ms, c->retention_ms),
             .topic_id = o->topic_id,
         };
     }

@@ -250,6 +250,23 @@ static void a_retention_that_the_client_asked_for_counts(void **state)
     assert_int_equal(offset_of(k, "t"), -1);
 }
 
+static void a_retention_longer_than_time_keeps_the_offset_for_ever(void **state)
+{
+    struct group_kit *k = *state;
+    struct group_commit_offset o = {.topic = STR("t"), .partition = 3, .offset = 1};
+    kit_step(k, (struct group_event){
+                    .kind = GROUP_EVENT_COMMIT,
+                    .commit = {.member_id = STR(""),
+                               .generation = -1,
+                               .retention_ms = INT64_MAX,
+                               .offsets = &o,
+                               .offset_count = 1}
+    });
+    kit_advance(k, INT64_C(1) << 40);
+    expire(k);
+    assert_int_equal(offset_of(k, "t"), 1);
+}
+
 static void a_commit_on_its_way_is_not_undone_by_expiry(void **state)
 {
     struct group_kit *k = *state;
@@ -311,6 +328,7 @@ int main(void)
         T(offsets_of_a_group_expire_after_it_became_empty),
         T(in_a_stable_group_only_offsets_of_topics_nobody_reads_expire),
         T(a_retention_that_the_client_asked_for_counts),
+        T(a_retention_longer_than_time_keeps_the_offset_for_ever),
         T(a_commit_on_its_way_is_not_undone_by_expiry),
         T(an_empty_group_without_offsets_leaves_the_log),
         T(an_unsaved_departure_is_saved_later),
