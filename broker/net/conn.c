@@ -403,9 +403,6 @@ void conn_read_on(struct conn *c)
     if (c->rest) {
         parse_rest(c, clock_mono_us(c->net->options.clock));
     }
-    if (!c->closing) {
-        conn_update(c);
-    }
 }
 
 static void on_poll(uv_poll_t *poll, int status, int events)

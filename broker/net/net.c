@@ -170,12 +170,12 @@ bool net_turn_end(struct net *net)
     bool called = false;
     while (!list_empty(&dirty)) {
         struct conn *c = list_entry(list_pop(&dirty), struct conn, dirty);
-        if (c->rest) {
-            called = true;
-        }
+        called = called || c->rest;
         conn_read_on(c);
         if (!c->closing && (c->out_bytes || c->finishing)) {
             conn_send(c);
+        } else {
+            conn_update(c);
         }
     }
     serve_waiters(net);
