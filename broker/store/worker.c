@@ -87,8 +87,8 @@ static void submit(struct worker *worker, struct work *work)
     t->outstanding++;
     pthread_mutex_lock(&t->mutex);
     list_push(&t->queue, &work->link);
-    pthread_cond_signal(&t->queued);
     pthread_mutex_unlock(&t->mutex);
+    pthread_cond_signal(&t->queued); /* not before: it would wake up only to wait for the mutex */
     if (!t->started) {
         start(t);
     }
