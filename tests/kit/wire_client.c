@@ -63,11 +63,6 @@ void wire_forget(struct wire_client *c)
     arena_reset(&c->arena);
 }
 
-void wire_shut(struct wire_client *c)
-{
-    assert_int_equal(shutdown(c->fd, SHUT_WR), 0);
-}
-
 void *wire_room(struct wire_client *c, size_t count, size_t size)
 {
     void *p = arena_zero(&c->arena, count, size);

@@ -26,7 +26,6 @@ struct wire_client *wire_connect(const struct daemon *d);
 void wire_close(struct wire_client *c);   /* frees; takes NULL */
 void wire_forget(struct wire_client *c);  /* all answers so far */
 void wire_hang_up(struct wire_client *c); /* the socket alone; answers stay */
-void wire_shut(struct wire_client *c);    /* sends the end of the stream, and may still receive */
 
 /* ---- bytes */
 
