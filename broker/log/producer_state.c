@@ -119,7 +119,7 @@ void producer_state_append(struct producer_state *p, const struct batch_info *in
     take(p, info->producer_id, info->producer_epoch, &b, wall_ms);
 }
 
-void producer_state_replay(struct producer_state *p, const struct batch_header *h)
+void producer_state_replay(struct producer_state *p, const struct batch_header *h, int64_t wall_ms)
 {
     if (h->producer_id < 0 || h->base_sequence < 0 || h->attributes & BATCH_ATTRIBUTE_CONTROL) {
         return;
@@ -135,7 +135,7 @@ void producer_state_replay(struct producer_state *p, const struct batch_header *
         .offset_delta = h->last_offset_delta,
         .timestamp = h->max_timestamp,
     };
-    take(p, h->producer_id, h->producer_epoch, &b, h->max_timestamp);
+    take(p, h->producer_id, h->producer_epoch, &b, wall_ms);
 }
 
 void producer_state_rollback(struct producer_state *p, int64_t offset)

@@ -44,8 +44,9 @@ err producer_state_check(const struct producer_state *p, const struct batch_info
 void producer_state_append(struct producer_state *p, const struct batch_info *info,
                            int64_t base_offset, int64_t wall_ms);
 
-/* Of a batch that is in the log: replay. */
-void producer_state_replay(struct producer_state *p, const struct batch_header *h);
+/* Of a batch that is in the log: replay. When it came is not in there (its timestamps are the
+ * client's and may be of any year), so its producer's term begins anew with wall_ms. */
+void producer_state_replay(struct producer_state *p, const struct batch_header *h, int64_t wall_ms);
 
 /* Forgets all batches at or above `offset`: they never got into the log. What must come next is
  * what was forgotten first. */

@@ -274,7 +274,7 @@ static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_heade
                  (long long)c->s->base_offset, (long long)c->position, (long long)h->base_offset);
     } else {
         if (h->base_offset >= c->replay_from) {
-            producer_state_replay(&log->producers, h);
+            producer_state_replay(&log->producers, h, clock_wall_ms(log->m->o.clock));
         }
         if (h->leader_epoch >= 0) {
             log_note_epoch(log, h->leader_epoch, h->base_offset);
@@ -443,7 +443,7 @@ static err walk_segment(struct segment *s, int64_t offset, int64_t replay_from,
                            offset, &position, &h);
     while (!e) {
         if (h.base_offset >= replay_from) {
-            producer_state_replay(&log->producers, &h);
+            producer_state_replay(&log->producers, &h, clock_wall_ms(log->m->o.clock));
         }
         if (h.leader_epoch >= 0) {
             log_note_epoch(log, h.leader_epoch, h.base_offset);

@@ -206,6 +206,26 @@ static void a_retry_gets_its_first_offset_also_after_restarts(void **state)
     done(k);
 }
 
+static void a_crash_forgets_no_producer_whose_records_have_old_times(void **state)
+{
+    (void)state;
+    struct log_kit *k = fresh(1);
+    const int64_t years_ago = k->clock.wall_ms - INT64_C(5) * 365 * 86400000;
+    for (int round = 0; round < 3; round++) {
+        struct log_kit_append a;
+        log_kit_batch(&a, 3, 50, 0, years_ago, 9, 0, 0);
+        assert_int_equal(log_kit_append(k, 0, &a), OK);
+        assert_int_equal(a.a.duplicate, round > 0);
+        assert_int_equal(a.a.base_offset, 0);
+        log_kit_drain(k);
+        assert_int_equal(a.durable, 1);
+        log_kit_append_finish(&a);
+        log_kit_crash(k, SIM_CUT_LOSE);
+        assert_int_equal(log_kit_start(k, 1, false), OK);
+    }
+    done(k);
+}
+
 static void look_ups_by_time_find_the_first_record_that_is_late_enough(void **state)
 {
     (void)state;
@@ -478,6 +498,7 @@ int main(void)
         cmocka_unit_test(many_batches_roll_segments_and_are_read_back_over_restarts),
         cmocka_unit_test(a_full_disk_refuses_and_then_goes_on_with_the_same_offset),
         cmocka_unit_test(a_retry_gets_its_first_offset_also_after_restarts),
+        cmocka_unit_test(a_crash_forgets_no_producer_whose_records_have_old_times),
         cmocka_unit_test(look_ups_by_time_find_the_first_record_that_is_late_enough),
         cmocka_unit_test(retention_deletes_whole_old_segments_and_moves_the_start),
         cmocka_unit_test(the_longest_delay_keeps_files_for_ever),
