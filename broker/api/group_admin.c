@@ -98,11 +98,8 @@ static err describe_members(struct request *req, const struct group *g,
         m->member_assignment = bytes_or_empty(assignment);
         m->member_metadata.ptr = arena_dup(a, m->member_metadata.ptr, m->member_metadata.len);
         m->member_assignment.ptr = arena_dup(a, m->member_assignment.ptr, m->member_assignment.len);
-        if (arena_error(a)) {
-            return arena_error(a);
-        }
     }
-    return OK;
+    return a->error; /* a copy above that got no memory */
 }
 
 static err describe(struct request *req, struct str id, struct describe_groups_response_group *to)
@@ -127,7 +124,7 @@ static err describe(struct request *req, struct str id, struct describe_groups_r
             const char *text = arena_printf(&req->arena, "Group %.*s not found.", STR_ARG(id));
             to->error_message = str_of(text);
         }
-        return arena_error(&req->arena);
+        return req->arena.error;
     }
     to->group_state = str_of(group_state_name(g->state));
     to->protocol_type = g->protocol_type.ptr ? request_copy(req, g->protocol_type) : STR("");
