@@ -7,7 +7,7 @@ It gets a broker of its own, started, in an empty directory.
 
 A program in another language is called with `BROKER CONTROL_URL KIND [TEST]` as its last arguments. It prints, on
 standard output,
-    ok NAME (S s)             or            not ok NAME: why         a line a test
+    ok NAME (S s)             or            not ok NAME | why        a line a test
     # anything                               what helps to understand the failure above it
     done N                                   the last line: N tests were run
 """
@@ -223,7 +223,7 @@ class Context:
                 for raw in p.stdout:
                     text = raw.decode(errors="replace").rstrip("\n")
                     good = re.fullmatch(r"ok (.*) \(([\d.]+) s\)", text)
-                    bad = re.fullmatch(r"not ok (.*?): (.*)", text)
+                    bad = re.fullmatch(r"not ok (.*?) \| (.*)", text)
                     end = re.fullmatch(r"done (\d+)", text)
                     if good or bad:
                         failing = bool(bad)

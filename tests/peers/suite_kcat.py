@@ -218,10 +218,15 @@ def restarts(ctx, how):
                 that(int(offset) <= last.get(partition, -1) + 1, f"partition {partition} jumps to {offset}")
                 last[partition] = int(offset)
     check_all_once(read_all(ctx, topic), 2000, topic)
+    # The last commits of the reader may have met a broker that was away: its successor may read again, but misses nothing.
     with Member(ctx, topic, topic) as after:
         produce(ctx, topic, b"last:one\n", "-p", "0")
-        wait_count([after], 1, "the record after the commits")
-        same(["last:one"], [text for _, _, text in after.read()], "read by the group's next member")
+        wait_for_last = lambda: any(text == "last:one" for _, _, text in after.read())  # noqa: E731
+        after.process.until("the record after the commits", wait_for_last)
+        for partition, offset, text in after.read():
+            that(int(offset) <= last.get(partition, -1) + 1, f"the next member skips to {offset} in partition {partition}")
+            last[partition] = max(int(offset), last.get(partition, -1))
+
 
 
 def run(ctx):

@@ -34,7 +34,7 @@ final class T {
             OUT.printf("ok %s (%.1f s)%n", name, (System.nanoTime() - start) / 1e9);
         } catch (Throwable e) {
             failed++;
-            OUT.printf("not ok %s: %s%n", name, oneLine(e));
+            OUT.printf("not ok %s | %s%n", name, oneLine(e));
             for (StackTraceElement at : root(e).getStackTrace())
                 if (at.getClassName().startsWith("peers."))
                     OUT.printf("#   at %s%n", at);
