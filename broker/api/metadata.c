@@ -212,18 +212,20 @@ static err note_asked(struct request *req, const struct metadata_request *in,
     for (int32_t i = 0; i < in->topics_count && e == OK; i++) {
         const struct metadata_request_topic *topic = &in->topics[i];
         struct asked *a = &work->asked[i];
-        const void *key = topic->name.ptr ? (const void *)topic->name.ptr : topic->topic_id.b;
-        size_t key_size = topic->name.ptr ? topic->name.len : sizeof topic->topic_id.b;
-        a->name = topic->name;
-        a->id = topic->name.ptr ? (struct uuid){{0}} : topic->topic_id;
+        /* An id is asked for whether the name beside it is null or, as Java sends it, empty. */
+        bool by_id = !topic->name.ptr || !uuid_is_zero(topic->topic_id);
+        const void *key = by_id ? (const void *)topic->topic_id.b : topic->name.ptr;
+        size_t key_size = by_id ? sizeof topic->topic_id.b : topic->name.len;
+        a->name = by_id ? (struct str){0} : topic->name;
+        a->id = by_id ? topic->topic_id : (struct uuid){{0}};
         a->repeated = map_get(&seen, key, key_size) != NULL;
         e = map_put(&seen, key, key_size, a);
-        if (!topic->name.ptr && req->header.api_version < 12) {
+        if (by_id && req->header.api_version < 12) {
             a->name = STR(""); /* ids alone are for later versions */
             a->error = KERR_INVALID_REQUEST;
-        } else if (topic->name.ptr && meta_check_name(topic->name) != OK) {
+        } else if (!by_id && meta_check_name(topic->name) != OK) {
             a->error = KERR_INVALID_TOPIC_EXCEPTION;
-        } else if (topic->name.ptr && !authorize(req, ACL_DESCRIBE, ACL_TOPIC, topic->name)) {
+        } else if (!by_id && !authorize(req, ACL_DESCRIBE, ACL_TOPIC, topic->name)) {
             a->error = KERR_TOPIC_AUTHORIZATION_FAILED;
         }
     }
