@@ -223,13 +223,12 @@ class Context:
                 for raw in p.stdout:
                     text = raw.decode(errors="replace").rstrip("\n")
                     good = re.fullmatch(r"ok (.*) \(([\d.]+) s\)", text)
-                    bad = re.fullmatch(r"not ok (.*?) \| (.*)", text)
+                    bad = re.fullmatch(r"not ok (.*) \(([\d.]+) s\) \| (.*)", text)
                     end = re.fullmatch(r"done (\d+)", text)
                     if good or bad:
                         failing = bool(bad)
                         seen += 1
-                        self.report.line(self.suite, (good or bad)[1], float(good[2]) if good else time.monotonic() - began,
-                                         None if good else bad[2])
+                        self.report.line(self.suite, (good or bad)[1], float((good or bad)[2]), None if good else bad[3])
                     elif end:
                         done = int(end[1])
                     elif failing:

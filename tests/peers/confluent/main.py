@@ -51,7 +51,7 @@ def check(name, body, *args):
         print(f"ok {name} ({time.monotonic() - began:.1f} s)", flush=True)
     except Exception as e:
         failed += 1
-        print(f"not ok {name} | {type(e).__name__} {str(e)!r}", flush=True)
+        print(f"not ok {name} ({time.monotonic() - began:.1f} s) | {type(e).__name__} {str(e)!r}", flush=True)
         for line in traceback.format_exc().splitlines()[-8:]:
             print(f"# {line}", flush=True)
 
@@ -69,6 +69,7 @@ ADMIN = admin.AdminClient(COMMON)  # one for all: a client that is collected tak
 def create(topic, partitions, **config):
     for f in ADMIN.create_topics([admin.NewTopic(topic, partitions, 1, config=config)]).values():
         f.result(LIMIT_S)
+    until("the topic can be used", lambda: topic in ADMIN.list_topics(timeout=LIMIT_S).topics)
 
 
 class Producer:

@@ -8,6 +8,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Properties;
 import java.util.Random;
+import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
@@ -15,6 +16,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.clients.producer.RecordMetadata;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
@@ -62,6 +64,13 @@ final class Kit {
 
     static void create(Admin admin, String topic, int partitions, Map<String, String> configs) throws Exception {
         admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1).configs(configs))).all().get(30, TimeUnit.SECONDS);
+        T.until("the topic can be used", 30, () -> {
+            try {
+                return admin.listTopics().names().get(30, TimeUnit.SECONDS).contains(topic);
+            } catch (Exception e) {
+                throw new AssertionError(e);
+            }
+        });
     }
 
     static byte[] bytes(String s) {
@@ -70,6 +79,20 @@ final class Kit {
 
     static String text(byte[] b) {
         return b == null ? null : new String(b, StandardCharsets.UTF_8);
+    }
+
+    /** Records "N sent", to partition N % partitions, all acknowledged when this returns. */
+    static void sendNumbers(KafkaProducer<byte[], byte[]> p, String topic, int partitions, int first, int count) throws Exception {
+        List<Future<RecordMetadata>> sent = new ArrayList<>();
+        for (int n = first; n < first + count; n++)
+            sent.add(p.send(new ProducerRecord<>(topic, n % partitions, null, bytes(n + " sent"))));
+        p.flush();
+        for (Future<RecordMetadata> f : sent)
+            f.get(30, TimeUnit.SECONDS);
+    }
+
+    static int number(byte[] value) {
+        return Integer.parseInt(text(value).split(" ")[0]);
     }
 
     /** Records that hold what trips brokers: null and empty keys and values, all byte values, headers, big ones. */

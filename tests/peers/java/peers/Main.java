@@ -1,8 +1,6 @@
 package peers;
 
-import java.util.List;
-
-/** usage: peers.Main BROKER CONTROL_URL KIND clients|tools */
+/** usage: peers.Main BROKER CONTROL_URL rivulet|kafka [TEST] */
 public final class Main {
     private Main() {
     }
@@ -11,18 +9,11 @@ public final class Main {
         T.broker = args[0];
         T.control = args[1];
         T.rivulet = !args[2].equals("kafka");
-        for (String suite : List.of(args[3].split(","))) {
-            switch (suite) {
-                case "clients" -> {
-                    Produce.run();
-                    Groups.run();
-                    Admins.run();
-                    Restarts.run();
-                }
-                case "tools" -> Tools.run();
-                default -> throw new IllegalArgumentException(suite);
-            }
-        }
+        T.only = args.length > 3 ? args[3] : "";
+        Produce.run();
+        Groups.run();
+        Admins.run();
+        Restarts.run();
         int code = T.finish();
         Runtime.getRuntime().halt(code); // no thread of a client may keep the program alive
     }

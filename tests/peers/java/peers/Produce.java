@@ -8,6 +8,7 @@ import java.util.Map;
 import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.consumer.CloseOptions;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndTimestamp;
@@ -196,6 +197,7 @@ final class Produce {
             p.send(new ProducerRecord<>(topic, Kit.bytes("woken"))).get(30, TimeUnit.SECONDS);
             int got = c.poll(Duration.ofSeconds(10)).count(); // below the fetch's own wait
             T.same(1, got, "records that came before the wait was over");
+            c.close(CloseOptions.timeout(Duration.ZERO)); // not for the next fetch, which waits as well
         }
     }
 

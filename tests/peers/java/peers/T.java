@@ -16,9 +16,10 @@ final class T {
         void run() throws Exception;
     }
 
-    static final PrintStream OUT = System.out; // tools replace System.out while they run
+    static final PrintStream OUT = System.out;
     static String broker;                      // HOST:PORT
     static String control;                     // base URL of the runner's control server
+    static String only = "";                   // tests whose names contain this
     static boolean rivulet;                    // false: a real Kafka is being measured
     private static int checks;
     private static int failed;
@@ -27,6 +28,8 @@ final class T {
     }
 
     static void check(String name, Body body) {
+        if (!name.contains(only))
+            return;
         checks++;
         long start = System.nanoTime();
         try {
@@ -34,10 +37,11 @@ final class T {
             OUT.printf("ok %s (%.1f s)%n", name, (System.nanoTime() - start) / 1e9);
         } catch (Throwable e) {
             failed++;
-            OUT.printf("not ok %s | %s%n", name, oneLine(e));
-            for (StackTraceElement at : root(e).getStackTrace())
-                if (at.getClassName().startsWith("peers."))
-                    OUT.printf("#   at %s%n", at);
+            OUT.printf("not ok %s (%.1f s) | %s%n", name, (System.nanoTime() - start) / 1e9, oneLine(e));
+            for (Throwable c = e; c != null; c = c.getCause())
+                for (StackTraceElement at : c.getStackTrace())
+                    if (at.getClassName().startsWith("peers."))
+                        OUT.printf("#   at %s%n", at);
         }
         OUT.flush();
     }
