@@ -75,7 +75,7 @@ class Report:
             print(f"passed  {suite:<10} {name}  {seconds:.1f} s", flush=True)
         else:
             self.failed += 1
-            print(f"FAILED  {suite:<10} {name}  {seconds:.1f} s\n        {why}", flush=True)
+            print(f"FAILED  {suite:<10} {name}  {seconds:.1f} s\n        {why[:1000]}", flush=True)
 
     def detail(self, title, text):
         print(f"    ---- {title}", flush=True)

@@ -69,7 +69,14 @@ ADMIN = admin.AdminClient(COMMON)  # one for all: a client that is collected tak
 def create(topic, partitions, **config):
     for f in ADMIN.create_topics([admin.NewTopic(topic, partitions, 1, config=config)]).values():
         f.result(LIMIT_S)
-    until("the topic can be used", lambda: topic in ADMIN.list_topics(timeout=LIMIT_S).topics)
+
+    def leads():  # in Kafka a topic is created before its partitions have a leader that answers
+        asked = {ck.TopicPartition(topic, p): admin.OffsetSpec.latest() for p in range(partitions)}
+        try:
+            return all(f.result(LIMIT_S) for f in ADMIN.list_offsets(asked).values())
+        except ck.KafkaException:
+            return False
+    until("the topic's partitions are led", leads)
 
 
 class Producer:
@@ -112,8 +119,15 @@ def consumer(group, **more):
                         "fetch.wait.max.ms": 50, "heartbeat.interval.ms": 200, "session.timeout.ms": 10000, **more})
 
 
+# While a broker goes away and comes back the coordinator may be unknown or loading; the client asks again by itself.
+PASSING = {ck.KafkaError.NOT_COORDINATOR, ck.KafkaError.COORDINATOR_NOT_AVAILABLE, ck.KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+           ck.KafkaError._TRANSPORT, ck.KafkaError._ALL_BROKERS_DOWN, ck.KafkaError._WAIT_COORD}
+
+
 def good(message):
     if message is None:
+        return False
+    if message.error() and message.error().code() in PASSING:
         return False
     if message.error():
         raise ck.KafkaException(message.error())
@@ -231,10 +245,23 @@ class Member(threading.Thread):
                 m = self.c.poll(0.1)
                 if good(m):
                     self.read.append((m.partition(), m.offset(), number_of(m)))
-                    self.c.commit(m, asynchronous=False)
+                    self._commit(m)
             self.c.close()
         except Exception as e:
             self.error = e
+
+    def _commit(self, message):
+        until_s = time.monotonic() + LIMIT_S
+        while True:
+            try:
+                self.c.commit(message, asynchronous=False)
+                return
+            except ck.KafkaException as e:
+                code = e.args[0].code()
+                if code in (ck.KafkaError.ILLEGAL_GENERATION, ck.KafkaError.REBALANCE_IN_PROGRESS, ck.KafkaError.UNKNOWN_MEMBER_ID):
+                    return  # the group moved on: whoever owns the partition now reads it again
+                if code not in PASSING or time.monotonic() > until_s:
+                    raise
 
     def leave(self):
         self.leaving.set()

@@ -12,6 +12,7 @@ import java.util.concurrent.Future;
 import java.util.concurrent.TimeUnit;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.admin.OffsetSpec;
 import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
@@ -64,13 +65,11 @@ final class Kit {
 
     static void create(Admin admin, String topic, int partitions, Map<String, String> configs) throws Exception {
         admin.createTopics(List.of(new NewTopic(topic, partitions, (short) 1).configs(configs))).all().get(30, TimeUnit.SECONDS);
-        T.until("the topic can be used", 30, () -> {
-            try {
-                return admin.listTopics().names().get(30, TimeUnit.SECONDS).contains(topic);
-            } catch (Exception e) {
-                throw new AssertionError(e);
-            }
-        });
+        Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
+        for (int p = 0; p < partitions; p++)
+            ends.put(new TopicPartition(topic, p), OffsetSpec.latest());
+        // In Kafka a topic is created before its partitions have a leader that answers; the admin client waits for it.
+        admin.listOffsets(ends).all().get(30, TimeUnit.SECONDS);
     }
 
     static byte[] bytes(String s) {
