@@ -116,6 +116,10 @@ static int16_t check_batch(struct request *req, const struct topic_config *t,
         return KERR_INVALID_RECORD;
     }
     err e = batch_header_read(records->ptr, records->len, &h);
+    if (e == ERR_TRUNCATED || (!e && h.size > records->len)) {
+        *ret_text = "the record batch is cut short";
+        return KERR_INVALID_RECORD;
+    }
     if (!e && h.size < records->len) {
         *ret_text = "there is more than one record batch for the partition";
         return KERR_INVALID_RECORD;
@@ -245,7 +249,7 @@ static void start_topic(struct produce *p, const struct produce_request_topic *i
     bool by_id = req->header.api_version >= SINCE_IDS;
     const struct topic *t =
         request_topic(req, in->name, by_id ? &in->topic_id : NULL, ACL_WRITE, &topic_code);
-    if (p->acks < ACKS_ALL || p->acks > 1) {
+    if (t && (p->acks < ACKS_ALL || p->acks > 1)) {
         topic_code = KERR_INVALID_REQUIRED_ACKS;
     } else if (t) {
         topic_code = check_topic(req, t, &text);
