@@ -334,7 +334,7 @@ err api_fetch(struct request *req)
     const struct fetch_request *in = request_body(req);
     struct fetch_response *out = request_reply(req);
     const struct config *config = req->env->config;
-    if (in->session_id != 0 && in->session_epoch > 0) { /* we never gave one */
+    if (in->session_epoch != 0 && in->session_epoch != -1) { /* of a session: we never gave one */
         out->error_code = KERR_FETCH_SESSION_ID_NOT_FOUND;
         reply(req, 0);
         return OK;

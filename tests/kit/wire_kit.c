@@ -327,19 +327,30 @@ static void parse_batch(struct wire_client *c, const uint8_t *p, size_t size,
     assert_int_equal(e, ERR_NOT_FOUND);
 }
 
+/* The bytes of whole batches, and the records in them. What is behind was cut by max_bytes. */
+static size_t whole_batches(struct wire_records records, int32_t *ret_count)
+{
+    struct batch_header h;
+    size_t at = 0;
+    *ret_count = 0;
+    while (!batch_header_read(records.ptr + at, records.len - at, &h) &&
+           h.size <= records.len - at) {
+        *ret_count += h.count;
+        at += h.size;
+    }
+    assert_true(at > 0 || records.len == 0); /* one at least */
+    return at;
+}
+
 struct wire_records_read wire_parse(struct wire_client *c, struct wire_records records)
 {
     struct wire_records_read out = {0};
     struct batch_scratch scratch = {0};
     struct batch_header h;
     int32_t total = 0;
-    for (size_t at = 0; at < records.len; at += h.size) {
-        assert_int_equal(batch_header_read(records.ptr + at, records.len - at, &h), OK);
-        assert_true(h.size <= records.len - at);
-        total += h.count;
-    }
+    size_t whole = whole_batches(records, &total);
     out.records = wire_room(c, (size_t)total + 1, sizeof *out.records);
-    for (size_t at = 0; at < records.len; at += h.size) {
+    for (size_t at = 0; at < whole; at += h.size) {
         batch_header_read(records.ptr + at, records.len - at, &h);
         parse_batch(c, records.ptr + at, h.size, &scratch, &out);
     }

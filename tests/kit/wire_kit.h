@@ -148,5 +148,5 @@ struct wire_records_read {
 struct wire_records_read wire_read(struct wire_client *c, const char *topic, int32_t partition,
                                    int64_t offset);
 
-/* The records of what one Fetch gave. */
+/* The records of what one Fetch gave: of whole batches; max_bytes may have cut the last one. */
 struct wire_records_read wire_parse(struct wire_client *c, struct wire_records records);
