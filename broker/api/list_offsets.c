@@ -54,25 +54,6 @@ static void look_up_done(struct log_query *q)
     request_release(req);
 }
 
-static int32_t epoch_at(const struct log *log, int64_t offset)
-{
-    int32_t epoch;
-    int64_t end;
-    for (int32_t e = log_leader_epoch(log); e >= 0; e = epoch - 1) {
-        log_epoch_end(log, e, &epoch, &end);
-        if (epoch < 0) {
-            break;
-        }
-        int32_t before;
-        int64_t start;
-        log_epoch_end(log, epoch - 1, &before, &start);
-        if (before < 0 || start <= offset) {
-            return epoch;
-        }
-    }
-    return -1;
-}
-
 static void look_up(struct list_offsets *l, struct look_up *u, struct log *log, int64_t timestamp)
 {
     u->query = (struct log_query){.timestamp_ms = timestamp, .done = look_up_done};
@@ -97,7 +78,7 @@ static void answer_place(struct list_offsets *l, struct look_up *u, struct log *
     case PLACE_EARLIEST:
     case PLACE_EARLIEST_LOCAL:
         out->offset = log_start_offset(log);
-        set_epoch(u, epoch_at(log, out->offset));
+        set_epoch(u, log_epoch_at(log, out->offset));
         return;
     case PLACE_LATEST_TIERED:
     case PLACE_EARLIEST_PENDING: return; /* -1: there is none */

@@ -238,28 +238,41 @@ int32_t log_leader_epoch(const struct log *log)
     return log->m->o.leader_epoch;
 }
 
+/* The index of the last epoch that begins at or below `offset`; -1. */
+static int32_t epoch_index(const struct log *log, int64_t offset)
+{
+    int32_t i = log->epoch_count - 1;
+    while (i >= 0 && log->epochs[i].start_offset > offset) {
+        i--;
+    }
+    return i;
+}
+
+int32_t log_epoch_at(const struct log *log, int64_t offset)
+{
+    int32_t i = epoch_index(log, offset);
+    return i < 0 ? -1 : log->epochs[i].epoch;
+}
+
 void log_epoch_end(const struct log *log, int32_t epoch, int32_t *ret_epoch,
                    int64_t *ret_end_offset)
 {
     *ret_epoch = -1;
     *ret_end_offset = -1;
-    if (epoch < 0) {
+    if (epoch < 0 || epoch > log->m->o.leader_epoch) {
         return;
     }
+    *ret_epoch = epoch;
+    *ret_end_offset = log->durable.offset;
     if (epoch == log->m->o.leader_epoch) { /* the current one, used or not yet */
-        *ret_epoch = epoch;
-        *ret_end_offset = log->durable.offset;
         return;
     }
-    for (int32_t i = log->epoch_count - 1; i >= 0; i--) {
-        if (log->epochs[i].epoch <= epoch) {
-            int64_t end =
-                i + 1 < log->epoch_count ? log->epochs[i + 1].start_offset : log->durable.offset;
-            *ret_epoch = log->epochs[i].epoch;
-            *ret_end_offset = end < log->start_offset ? log->start_offset : end;
-            return;
-        }
+    int32_t i = log->epoch_count - 1;
+    while (i >= 0 && log->epochs[i].epoch > epoch) {
+        *ret_end_offset = log->epochs[i--].start_offset;
     }
+    *ret_epoch = i < 0 ? epoch : log->epochs[i].epoch;
+    *ret_end_offset = *ret_end_offset < log->start_offset ? log->start_offset : *ret_end_offset;
 }
 
 void log_set_config(struct log *log, const struct log_config *config)

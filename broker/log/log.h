@@ -119,8 +119,12 @@ void log_find_time(
 void log_max_time(struct log *log, struct log_query *q); /* the record with the largest timestamp
                                                             below the high watermark (KIP-734) */
 
-/* End offset of the largest epoch <= `epoch` that the log knows (KIP-320); -1/-1 when there is
- * none. */
+/* The epoch that the record at `offset` was written in; -1 when none is known. */
+int32_t log_epoch_at(const struct log *log, int64_t offset);
+
+/* End offset of the largest epoch <= `epoch` that the log knows (KIP-320). When all that it knows
+ * are larger, what was older is deleted: `epoch` itself, and the start of the first of them. -1/-1
+ * for an epoch that is yet to come. */
 void log_epoch_end(const struct log *log, int32_t epoch, int32_t *ret_epoch,
                    int64_t *ret_end_offset);
 

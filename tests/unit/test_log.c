@@ -485,9 +485,17 @@ static void epochs_of_every_start_end_where_the_next_begins(void **state)
         assert_int_equal(epoch, i);
         assert_int_equal(end, i * 5);
     }
-    log_epoch_end(log_kit_log(k, 0), 0, &epoch, &end);
-    assert_int_equal(epoch, -1);
-    assert_int_equal(end, -1);
+    log_epoch_end(log_kit_log(k, 0), 0, &epoch, &end); /* older than all: it ended before them */
+    assert_int_equal(epoch, 0);
+    assert_int_equal(end, 0);
+    const int32_t none[] = {-1, 99};
+    for (int i = 0; i < 2; i++) {
+        log_epoch_end(log_kit_log(k, 0), none[i], &epoch, &end);
+        assert_int_equal(epoch, -1);
+        assert_int_equal(end, -1);
+    }
+    assert_int_equal(log_epoch_at(log_kit_log(k, 0), 4), 1);
+    assert_int_equal(log_epoch_at(log_kit_log(k, 0), 5), 2);
     done(k);
 }
 
