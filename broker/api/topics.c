@@ -385,6 +385,8 @@ static void topic_deleted(void *ctx, err e, struct topic *topic)
     request_release(req);
 }
 
+enum { DELETION_DISABLED_SINCE = 3 }; /* version that has an error code for it */
+
 static int16_t check_deleted(struct request *req, const struct topic *t, struct str *text)
 {
     if (!authorize(req, ACL_DELETE, ACL_TOPIC, t->name)) {
@@ -392,7 +394,8 @@ static int16_t check_deleted(struct request *req, const struct topic *t, struct 
     }
     if (!req->env->config->delete_topics) {
         *text = STR("delete.topic.enable is false");
-        return KERR_TOPIC_DELETION_DISABLED;
+        return req->header.api_version < DELETION_DISABLED_SINCE ? KERR_INVALID_REQUEST
+                                                                 : KERR_TOPIC_DELETION_DISABLED;
     }
     if (t->internal) {
         *text = STR("internal topics are not deleted");
@@ -401,8 +404,41 @@ static int16_t check_deleted(struct request *req, const struct topic *t, struct 
     return KERR_NONE;
 }
 
+/* What the i-th topic of the request is called: by its name (id zero) or by its id (name null). */
+static void asked_topic(const struct request *req, int32_t i, struct str *ret_name,
+                        struct uuid *ret_id)
+{
+    const struct delete_topics_request *in = request_body(req);
+    bool by_topic = req->header.api_version >= 6;
+    *ret_name = by_topic ? in->topics[i].name : in->topic_names[i];
+    *ret_id = by_topic ? in->topics[i].topic_id : (struct uuid){{0}};
+}
+
+static struct topic *find_asked(const struct request *req, struct str name, struct uuid id)
+{
+    return name.ptr ? meta_find(req->env->meta, name) : meta_find_id(req->env->meta, id);
+}
+
+/* How often each topic is asked to be deleted, by whichever name: id -> count. */
+static err count_topics(struct request *req, int32_t count, struct map *counts)
+{
+    err e = OK;
+    map_init(counts, rng_next(req->env->rng));
+    for (int32_t i = 0; i < count && e == OK; i++) {
+        struct str name;
+        struct uuid id;
+        asked_topic(req, i, &name, &id);
+        const struct topic *t = find_asked(req, name, id);
+        if (t) {
+            uintptr_t seen = (uintptr_t)map_get(counts, t->id.b, sizeof t->id.b);
+            e = map_put(counts, t->id.b, sizeof t->id.b, (void *)(seen + 1));
+        }
+    }
+    return e;
+}
+
 static int16_t delete_one(struct request *req, struct str name, struct uuid id,
-                          struct delete_topics_response_response *out)
+                          const struct map *counts, struct delete_topics_response_response *out)
 {
     struct topics_work *work = req->handler;
     struct topics_item *item = &work->items[work->item_count++];
@@ -411,9 +447,13 @@ static int16_t delete_one(struct request *req, struct str name, struct uuid id,
         out->error_message = STR("a topic is named by its name or by its id");
         return KERR_INVALID_REQUEST;
     }
-    struct topic *t = by_id ? meta_find_id(req->env->meta, id) : meta_find(req->env->meta, name);
+    struct topic *t = find_asked(req, name, id);
     if (!t) {
         return by_id ? KERR_UNKNOWN_TOPIC_ID : KERR_UNKNOWN_TOPIC_OR_PARTITION;
+    }
+    if ((uintptr_t)map_get(counts, t->id.b, sizeof t->id.b) > 1) {
+        out->error_message = STR("the topic stands more than once in the request");
+        return KERR_INVALID_REQUEST;
     }
     out->topic_id = t->id;
     out->name = request_copy(req, t->name);
@@ -439,8 +479,8 @@ err api_delete_topics(struct request *req)
 {
     const struct delete_topics_request *in = request_body(req);
     struct delete_topics_response *out = request_reply(req);
-    bool by_topic = req->header.api_version >= 6;
-    int32_t count = by_topic ? in->topics_count : in->topic_names_count;
+    int32_t count = req->header.api_version >= 6 ? in->topics_count : in->topic_names_count;
+    struct map counts;
     err e = work_init(req, count);
     if (e != OK) {
         return e;
@@ -450,16 +490,18 @@ err api_delete_topics(struct request *req)
         return arena_error(&req->arena);
     }
     out->responses_count = count;
+    e = count_topics(req, count, &counts);
     request_hold(req);
-    for (int32_t i = 0; i < count; i++) {
-        struct str name = by_topic ? in->topics[i].name : in->topic_names[i];
-        struct uuid id = by_topic ? in->topics[i].topic_id : (struct uuid){{0}};
-        out->responses[i].name = name;
-        out->responses[i].topic_id = id;
-        int16_t error = delete_one(req, name, id, &out->responses[i]);
-        out->responses[i].error_code = error;
+    for (int32_t i = 0; i < count && e == OK; i++) {
+        struct delete_topics_response_response *to = &out->responses[i];
+        asked_topic(req, i, &to->name, &to->topic_id);
+        int16_t error = delete_one(req, to->name, to->topic_id, &counts, to);
+        to->error_code = error;
     }
-    work_submitted(req, in->timeout_ms);
+    map_finish(&counts);
+    if (e == OK) {
+        work_submitted(req, in->timeout_ms);
+    }
     request_release(req);
-    return OK;
+    return e;
 }
