@@ -1,8 +1,5 @@
-/* The table, and how values get into a snapshot: defaults < file < environment < --set.
- *
- * A file is lines of `name=value` (or `name: value`, `name value`), blank lines, and comments that
- * begin with # or !; a line that ends in an odd number of backslashes goes on in the next. What
- * Java's other escapes would mean is an error, not a guess.
+/* The table, and how values get into a snapshot: defaults < file < environment < --set. The form of
+ * a file: config_file.c.
  */
 #include "broker/config.h"
 
@@ -220,19 +217,38 @@ static size_t edit_distance(struct str a, struct str b)
     return row[b.len];
 }
 
+struct nearest {
+    struct str name;
+    const char *best;
+    size_t best_distance;
+};
+
+static void consider(struct nearest *n, const char *known)
+{
+    size_t distance = known ? edit_distance(n->name, str_of(known)) : SIZE_MAX;
+    if (distance < n->best_distance) {
+        n->best = known;
+        n->best_distance = distance;
+    }
+}
+
 const char *config_nearest(struct str name, bool topic)
 {
-    const char *best = NULL;
-    size_t best_distance = name.len / 3 + 1;
+    struct nearest n = {.name = name, .best_distance = name.len / 3 + 2};
     for (int i = 0; i < CONFIG_ROW_COUNT; i++) {
-        const char *known = topic ? config_rows[i].topic_name : config_rows[i].name;
-        size_t distance = known ? edit_distance(name, str_of(known)) : SIZE_MAX;
-        if (distance <= best_distance) {
-            best = known;
-            best_distance = distance - (distance > 0);
+        const char *own = config_rows[i].name;
+        if (topic) {
+            consider(&n, config_rows[i].topic_name);
+        } else if (strncmp(own, "rivulet.", 8) == 0 && str_eq(name, str_of(own + 8))) {
+            return own;
+        } else {
+            consider(&n, own);
         }
     }
-    return best;
+    for (int i = 0; !topic && i < ALIAS_COUNT; i++) {
+        consider(&n, aliases[i].name);
+    }
+    return n.best;
 }
 
 const char *config_source_name(enum config_source source)
@@ -249,8 +265,17 @@ struct loader {
     enum config_source source;
 };
 
+/* Once, however often it was given. */
 static void set_ignored(struct config *c, struct str name)
 {
+    for (const char *at = buf_text(&c->ignored); *at;) {
+        size_t len = strcspn(at, ",");
+        if (str_eq(name, (struct str){.ptr = at, .len = len})) {
+            return;
+        }
+        at += len;
+        at += *at ? 2 : 0;
+    }
     if (c->ignored.len) {
         buf_add_str(&c->ignored, STR(", "));
     }
@@ -292,133 +317,72 @@ static err unknown(struct loader *l, struct str name, const char *where)
     return ERR_INVALID;
 }
 
-static err set(struct loader *l, struct str name, struct str value, const char *where)
+/* The row of a setting or of another name for it; -1. */
+static int find_row(struct str name, int64_t *ret_factor)
 {
-    struct config *c = l->config;
-    int64_t factor = 1;
-    char number[24];
     int row = config_find(name);
+    *ret_factor = 1;
     for (int i = 0; row < 0 && i < ALIAS_COUNT; i++) {
         if (str_eq(name, str_of(aliases[i].name))) {
             row = config_find(str_of(aliases[i].target));
-            factor = aliases[i].factor;
+            *ret_factor = aliases[i].factor;
             check(row >= 0);
         }
     }
-    for (int i = 0; row < 0 && i < IGNORED_COUNT; i++) {
+    return row;
+}
+
+static bool is_ignored(struct str name)
+{
+    for (int i = 0; i < IGNORED_COUNT; i++) {
         if (str_eq(name, str_of(ignored[i]))) {
-            set_ignored(c, name);
-            return OK;
+            return true;
         }
+    }
+    return false;
+}
+
+/* `hidden`: it was given in a finer unit already, which counts; but it must be good all the same.
+ */
+static err set_row(struct config *c, int row, struct str value, int64_t factor, bool hidden,
+                   struct buf *why)
+{
+    char number[24];
+    if (factor != 1 && scale(value, factor, number, &value) != OK) {
+        buf_printf(why, "not a number in range");
+        return ERR_INVALID;
+    }
+    return hidden ? topic_config_check(row, value, why)
+                  : config_value_set(&config_rows[row], (char *)c + config_rows[row].offset, value,
+                                     why);
+}
+
+static err set(void *ctx, struct str name, struct str value, const char *where)
+{
+    struct loader *l = ctx;
+    int64_t factor;
+    int row = find_row(name, &factor);
+    if (row < 0 && is_ignored(name)) {
+        set_ignored(l->config, name);
+        return OK;
     }
     if (row < 0) {
         return unknown(l, name, where);
     }
-    struct config_origin *origin = &c->origins[row];
-    if (origin->source == l->source && factor > origin->coarse) {
-        return OK; /* given in a finer unit already */
-    }
+    struct config_origin *origin = &l->config->origins[row];
+    bool hidden = origin->source == l->source && factor > origin->coarse;
     struct buf why = {0};
-    err e = factor == 1 ? OK : scale(value, factor, number, &value);
-    if (e != OK) {
-        buf_printf(&why, "not a number in range");
-    } else {
-        e = config_value_set(&config_rows[row], (char *)c + config_rows[row].offset, value, &why);
-    }
+    err e = set_row(l->config, row, value, factor, hidden, &why);
     if (e != OK) {
         char escaped[DIAG_ESCAPED_SIZE];
         buf_printf(l->why, "%s: %.*s=%s: %s", where, STR_ARG(name), diag_escape(value, escaped),
                    buf_text(&why));
-        buf_finish(&why);
-        return ERR_INVALID;
+    } else if (!hidden) {
+        mem_free(origin->where);
+        *origin = (struct config_origin){
+            .source = l->source, .where = mem_need_dup(where, strlen(where) + 1), .coarse = factor};
     }
     buf_finish(&why);
-    mem_free(origin->where);
-    *origin = (struct config_origin){
-        .source = l->source, .where = mem_need_dup(where, strlen(where) + 1), .coarse = factor};
-    return OK;
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\f' || c == '\r';
-}
-
-static struct str trim(struct str s)
-{
-    while (s.len && is_space(s.ptr[0])) {
-        s.ptr++;
-        s.len--;
-    }
-    while (s.len && is_space(s.ptr[s.len - 1])) {
-        s.len--;
-    }
-    return s;
-}
-
-static err set_line(struct loader *l, struct str line, const char *where)
-{
-    size_t end = 0;
-    while (end < line.len && line.ptr[end] != '=' && line.ptr[end] != ':' &&
-           !is_space(line.ptr[end])) {
-        end++;
-    }
-    struct str name = {.ptr = line.ptr, .len = end};
-    struct str rest = trim((struct str){.ptr = line.ptr + end, .len = line.len - end});
-    if (rest.len && (rest.ptr[0] == '=' || rest.ptr[0] == ':')) {
-        rest = trim((struct str){.ptr = rest.ptr + 1, .len = rest.len - 1});
-    } else if (!rest.len && end == line.len) {
-        char escaped[DIAG_ESCAPED_SIZE];
-        buf_printf(l->why, "%s: no '=' in %s", where, diag_escape(line, escaped));
-        return ERR_INVALID;
-    }
-    if (memchr(line.ptr, '\\', line.len) || memchr(line.ptr, 0, line.len)) {
-        buf_printf(l->why, "%s: escapes are not supported here", where);
-        return ERR_INVALID;
-    }
-    return set(l, name, rest, where);
-}
-
-static bool goes_on(struct str line)
-{
-    size_t slashes = 0;
-    while (slashes < line.len && line.ptr[line.len - 1 - slashes] == '\\') {
-        slashes++;
-    }
-    return slashes % 2 == 1;
-}
-
-static err load_text(struct loader *l, const char *file, struct str text)
-{
-    struct buf joined = {0};
-    struct buf where = {0};
-    int number = 0;
-    int first = 0;
-    err e = OK;
-    for (size_t at = 0; at < text.len && e == OK;) {
-        const char *end = memchr(text.ptr + at, '\n', text.len - at);
-        size_t len = end ? (size_t)(end - text.ptr) - at : text.len - at;
-        struct str line = trim((struct str){.ptr = text.ptr + at, .len = len});
-        at += len + 1;
-        number++;
-        if (!joined.len) {
-            first = number;
-            if (!line.len || line.ptr[0] == '#' || line.ptr[0] == '!') {
-                continue;
-            }
-        }
-        bool more = goes_on(line) && at < text.len;
-        buf_add(&joined, line.ptr, more ? line.len - 1 : line.len);
-        if (more) {
-            continue;
-        }
-        where.len = 0;
-        buf_printf(&where, "%s:%d", file, first);
-        e = set_line(l, (struct str){.ptr = joined.ptr, .len = joined.len}, buf_text(&where));
-        joined.len = 0;
-    }
-    buf_finish(&joined);
-    buf_finish(&where);
     return e;
 }
 
@@ -511,8 +475,9 @@ static err load_sets(struct loader *l, const char *const *sets, int count)
                        diag_escape(str_of(sets[i]), escaped));
             return ERR_INVALID;
         }
-        struct str name = trim((struct str){.ptr = sets[i], .len = (size_t)(equals - sets[i])});
-        err e = set(l, name, trim(str_of(equals + 1)), "--set");
+        struct str name =
+            config_trim((struct str){.ptr = sets[i], .len = (size_t)(equals - sets[i])});
+        err e = set(l, name, config_trim(str_of(equals + 1)), "--set");
         if (e != OK) {
             return e;
         }
@@ -526,6 +491,13 @@ static err check_together(const struct config *c, struct buf *why)
         buf_printf(
             why, "group.min.session.timeout.ms=%lld is above group.max.session.timeout.ms=%lld",
             (long long)c->group_min_session_timeout_ms, (long long)c->group_max_session_timeout_ms);
+        return ERR_INVALID;
+    }
+    if (strstr(c->cleanup_policy, "compact")) {
+        buf_printf(why,
+                   "log.cleanup.policy=%s: there is no compaction yet; use delete, or leave "
+                   "it empty",
+                   c->cleanup_policy);
         return ERR_INVALID;
     }
     if (c->request_max_bytes > c->memory_max_bytes) {
@@ -553,7 +525,8 @@ err config_load(const struct config_input *input,
         if (e != OK) {
             buf_printf(why, "%s: cannot be read: %s", input->file, err_text(e));
         } else {
-            e = load_text(&l, input->file, (struct str){.ptr = text.ptr, .len = text.len});
+            struct str whole = {.ptr = buf_text(&text), .len = text.len};
+            e = config_read_properties(input->file, whole, set, &l, why);
         }
         buf_finish(&text);
     }
@@ -609,6 +582,11 @@ void config_keep_static(struct config *fresh, const struct config *old, struct b
                 config_value_set(row, (char *)fresh + row->offset, str_of(buf_text(&was)), &why);
             check(e == OK); /* it was accepted before */
             buf_finish(&why);
+            const struct config_origin *from = &old->origins[i];
+            mem_free(fresh->origins[i].where);
+            fresh->origins[i] = *from;
+            fresh->origins[i].where =
+                from->where ? mem_need_dup(from->where, strlen(from->where) + 1) : NULL;
             buf_printf(kept, "%s%s", kept->len ? ", " : "", row->name);
         }
         buf_finish(&was);

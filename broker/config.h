@@ -124,7 +124,8 @@ const char *config_nearest(struct str name,
                            bool topic); /* the known name most like it; NULL when none is near */
 const char *config_source_name(enum config_source source);
 
-/* Addresses of `listeners` and `advertised.listeners`. */
+/* Addresses of `listeners` and `advertised.listeners`: [NAME://]HOST:PORT, with commas between
+ * them. The listener CONTROLLER of Kafka's stock file is left out. */
 struct config_endpoint {
     char host[256]; /* without brackets; "" = all addresses */
     uint16_t port;

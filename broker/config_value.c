@@ -214,22 +214,41 @@ bool config_check_listeners(struct str value, struct buf *why)
     return !value.len || config_parse_endpoints(value, endpoints, &count, why) == OK;
 }
 
-/* [NAME://]HOST:PORT; HOST may be [v6], empty, a name or an address. */
-static err parse_endpoint(struct str text, struct config_endpoint *endpoint, struct buf *why)
+/* What clients are told must be an address that they can dial. */
+bool config_check_advertised(struct str value, struct buf *why)
 {
-    for (size_t i = 0; i + 2 < text.len; i++) {
-        if (memcmp(text.ptr + i, "://", 3) == 0) {
-            struct str name = {.ptr = text.ptr, .len = i};
-            if (!str_eq_ignore_case(name, STR("PLAINTEXT"))) {
-                buf_printf(why, "'%.*s' is not PLAINTEXT, the one protocol there is",
-                           STR_ARG(name));
-                return ERR_INVALID;
-            }
-            text.ptr += i + 3;
-            text.len -= i + 3;
-            break;
+    struct config_endpoint endpoints[CONFIG_ENDPOINTS_MAX];
+    int count = 0;
+    if (value.len && config_parse_endpoints(value, endpoints, &count, why) != OK) {
+        return false;
+    }
+    for (int i = 0; i < count; i++) {
+        const char *host = endpoints[i].host;
+        if (!*host || strcmp(host, "0.0.0.0") == 0 || strcmp(host, "::") == 0) {
+            buf_printf(why, "'%s' is no address that a client can dial", host);
+            return false;
         }
     }
+    return true;
+}
+
+/* The name before "://", taken off the text; null where there is none. */
+static struct str take_listener_name(struct str *text)
+{
+    for (size_t i = 0; i + 2 < text->len; i++) {
+        if (memcmp(text->ptr + i, "://", 3) == 0) {
+            struct str name = {.ptr = text->ptr, .len = i};
+            text->ptr += i + 3;
+            text->len -= i + 3;
+            return name;
+        }
+    }
+    return (struct str){0};
+}
+
+/* HOST:PORT; HOST may be [v6], empty, a name or an address. */
+static err parse_endpoint(struct str text, struct config_endpoint *endpoint, struct buf *why)
+{
     size_t colon = text.len;
     while (colon > 0 && text.ptr[colon - 1] != ':') {
         colon--;
@@ -265,12 +284,17 @@ err config_parse_endpoints(struct str text, struct config_endpoint endpoints[CON
     int count = 0;
     while (text.len) {
         const char *comma = memchr(text.ptr, ',', text.len);
-        struct str one = {.ptr = text.ptr, .len = comma ? (size_t)(comma - text.ptr) : text.len};
-        text.ptr += comma ? one.len + 1 : one.len;
-        text.len -= comma ? one.len + 1 : one.len;
-        while (one.len && one.ptr[0] == ' ') {
-            one.ptr++;
-            one.len--;
+        size_t len = comma ? (size_t)(comma - text.ptr) : text.len;
+        struct str one = config_trim((struct str){.ptr = text.ptr, .len = len});
+        text.ptr += comma ? len + 1 : len;
+        text.len -= comma ? len + 1 : len;
+        struct str name = take_listener_name(&one);
+        if (name.ptr && str_eq_ignore_case(name, STR("CONTROLLER"))) {
+            continue; /* Kafka's stock file has it; nothing here would listen on it */
+        }
+        if (name.ptr && !str_eq_ignore_case(name, STR("PLAINTEXT"))) {
+            buf_printf(why, "'%.*s' is not PLAINTEXT, the one protocol there is", STR_ARG(name));
+            return ERR_INVALID;
         }
         if (count == CONFIG_ENDPOINTS_MAX) {
             buf_printf(why, "more than %d addresses", CONFIG_ENDPOINTS_MAX);
