@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -52,7 +53,9 @@ static struct config *reload(void *ctx)
     struct buf why = {0};
     struct config *config = NULL;
     if (load(&setup->args, &config, &why)) {
-        diag_log(setup->diag, DIAG_ERROR, "configuration_refused", "reason=\"%s\"", buf_text(&why));
+        char text[DIAG_QUOTED_SIZE];
+        diag_log(setup->diag, DIAG_ERROR, "configuration_refused", "reason=%s",
+                 diag_quote(buf_text(&why), text));
     }
     buf_finish(&why);
     return config;
@@ -60,9 +63,12 @@ static struct config *reload(void *ctx)
 
 static int print(struct buf *text)
 {
-    fwrite(buf_text(text), 1, text->len, stdout);
+    bool whole = fwrite(buf_text(text), 1, text->len, stdout) == text->len && fflush(stdout) == 0;
     buf_finish(text);
-    return fflush(stdout) ? EXIT_START : 0;
+    if (!whole) {
+        fprintf(stderr, "rivuletd: standard output: %s\n", strerror(errno));
+    }
+    return whole ? 0 : EXIT_START;
 }
 
 static int serve(struct setup *setup, struct config *config)
@@ -121,7 +127,10 @@ static int run(struct setup *setup)
     if (setup->args.mode == ARGS_PRINT_CONFIG) {
         config_print(config, &text);
         code = print(&text);
-    } else if (setup->args.mode == ARGS_RUN) {
+    } else if (setup->args.mode == ARGS_CHECK_CONFIG) {
+        buf_printf(&text, "the configuration is good\n");
+        code = print(&text);
+    } else {
         code = serve(setup, config);
     }
     config_unref(config);

@@ -258,6 +258,9 @@ static void reload(struct server *s)
     }
     config_keep_static(fresh, s->config, &kept);
     struct config *old = s->config;
+    if (fresh->retention_check_ms != old->retention_check_ms) {
+        log_manager_set_retention_check(s->logs, fresh->retention_check_ms);
+    }
     s->config = fresh;
     s->env.config = fresh;
     meta_set_config(s->meta, fresh);
@@ -386,10 +389,13 @@ static err open_store(struct server *s)
         s->store_is_own = !e;
     }
     if (e) {
-        diag_log(s->o.diag, DIAG_ERROR, "data_directory_refused", "dir=\"%s\" reason=\"%s\"",
-                 s->config->log_dirs,
-                 e == ERR_INVALID ? "it is another user's, or others may write to it"
-                                  : err_text(e));
+        char dir[DIAG_QUOTED_SIZE];
+        diag_log(s->o.diag, DIAG_ERROR, "data_directory_refused", "dir=%s reason=\"%s\"",
+                 diag_quote(s->config->log_dirs, dir),
+                 e == ERR_INVALID     ? "it is another user's, or others may write to it"
+                 : e == ERR_EXISTS    ? "it is not a directory"
+                 : e == ERR_NOT_FOUND ? "the directory that it would be in is not there"
+                                      : err_text(e));
         return e;
     }
     char path[PATH_MAX];
