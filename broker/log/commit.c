@@ -18,7 +18,10 @@
 
 #include <limits.h>
 
-enum { PART_IOV = 1024 }; /* batches of one part; IOV_MAX */
+enum {
+    PART_IOV = 1024,     /* batches of one part; IOV_MAX */
+    SYNC_AGAIN_MS = 100, /* after a sync that wanted a descriptor */
+};
 
 struct write_part {
     struct log *log;            /* one reference */
@@ -518,15 +521,49 @@ static void sync_take(struct sync_group *g)
     }
 }
 
+/* A descriptor was wanting: whatever was synced of the group can be synced again, and the rest is
+ * as it was. Others will be closed, so it is tried again. */
+static void sync_put_back(struct sync_group *g)
+{
+    struct log_manager *m = g->m;
+    if (!m->sync_delayed) {
+        m->sync_delayed = true;
+        diag_log(m->o.diag, DIAG_ERROR, "sync_delayed", "error=\"%s\"", err_text(g->result));
+    }
+    for (int i = 0; i < g->item_count; i++) {
+        struct segment *s = g->items[i].use.segment;
+        if (!list_linked(&s->sync_link)) {
+            segment_ref(s);
+            list_push(&m->unsynced, &s->sync_link);
+        }
+    }
+    for (int i = 0; i < g->log_count; i++) {
+        struct log *log = g->logs[i].log;
+        if (!list_linked(&log->synced_link)) {
+            log_ref(log);
+            list_push(&m->written, &log->synced_link);
+        }
+    }
+    timer_arm(m->o.timers, &m->sync_again, clock_mono_ms(m->o.clock) + SYNC_AGAIN_MS);
+}
+
+void sync_again_fire(struct timer *timer)
+{
+    commit_submit(list_entry(timer, struct log_manager, sync_again));
+}
+
 static void sync_done(struct work *work)
 {
     struct sync_group *g = list_entry(work, struct sync_group, work);
     struct log_manager *m = g->m;
     m->sync = NULL;
-    if (g->result) {
+    if (g->result == ERR_NO_FILES) {
+        sync_put_back(g);
+    } else if (g->result) {
         m->dead = true;
         diag_log(m->o.diag, DIAG_ERROR, "sync_failed", "error=\"%s\"", err_text(g->result));
     } else {
+        m->sync_delayed = false;
         sync_take(g);
         checkpoint_arm(m);
     }
@@ -581,7 +618,8 @@ void commit_submit(struct log_manager *m)
     if (!m->write && !list_empty(&m->dirty)) {
         write_begin(m);
     }
-    if (!m->sync && !(list_empty(&m->unsynced) && list_empty(&m->written))) {
+    if (!m->sync && !timer_armed(&m->sync_again) &&
+        !(list_empty(&m->unsynced) && list_empty(&m->written))) {
         sync_begin(m);
     }
 }

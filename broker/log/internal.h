@@ -178,8 +178,10 @@ struct log_manager {
     bool unclean;        /* some log was opened after a crash */
     bool checkpoint_due; /* some log has grown enough */
     bool dead;           /* a sync failed: the outcome of writes is unknown, nothing more is done */
+    bool sync_delayed;   /* for want of a descriptor; logged once */
     struct timer retention;
     struct timer checkpoint;
+    struct timer sync_again;          /* armed: the next sync waits for it */
     struct checkpoint *checkpointing; /* under way; NULL */
     bool stopping;
     bool final_begun; /* the last checkpoint */
@@ -275,6 +277,7 @@ void log_close(struct log *log); /* no more appends; readers are told */
 void manager_say_unsubmitted(struct log_manager *m);
 void commit_submit(struct log_manager *m);
 bool commit_is_idle(const struct log_manager *m);
+void sync_again_fire(struct timer *timer);
 void manager_work(struct log_manager *m, struct worker *worker,
                   struct work *work); /* counts it; manager_work_done in its done */
 void manager_work_done(struct log_manager *m);

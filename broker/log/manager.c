@@ -30,6 +30,7 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     list_init(&m->removals);
     timer_init(&m->retention, retention_fire);
     timer_init(&m->checkpoint, checkpoint_fire);
+    timer_init(&m->sync_again, sync_again_fire);
     return m;
 }
 
@@ -51,6 +52,7 @@ void log_manager_destroy(struct log_manager *m)
     m->destroying = true;
     timer_disarm(m->o.timers, &m->retention);
     timer_disarm(m->o.timers, &m->checkpoint);
+    timer_disarm(m->o.timers, &m->sync_again);
     removals_forget(m);
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
         free_log(map_value(e));

@@ -418,6 +418,9 @@ static err sim_sync_dir(void *ctx, const char *path)
     if (s->cutting) {
         return finish(s);
     }
+    if (e == ERR_NO_FILES) {
+        return e; /* the directory could not be opened: nothing was tried */
+    }
     if (e) {
         s->down = true; /* the posix driver's last words */
         return e;

@@ -163,6 +163,62 @@ static void a_full_disk_refuses_and_then_goes_on_with_the_same_offset(void **sta
     done(k);
 }
 
+/* The first append of a log, whose operation number `at` fails with `e`. */
+static struct log_kit *append_with_fault(uint64_t at, err e, struct log_kit_append *a)
+{
+    struct log_kit *k = fresh(1);
+    sim_store_count_from_zero(k->sim);
+    sim_store_fail_at(k->sim, at, e);
+    log_kit_batch(a, 1, 100, 7, T0, -1, -1, -1);
+    assert_int_equal(log_kit_append(k, 0, a), OK);
+    log_kit_drain(k);
+    return k;
+}
+
+static enum sim_op operation_of_append(uint64_t at)
+{
+    struct log_kit_append a;
+    struct log_kit *k = append_with_fault(at, ERR_IO, &a);
+    enum sim_op op = sim_store_fault_op(k->sim);
+    log_kit_crash(k, SIM_KILL);
+    log_kit_append_finish(&a);
+    done(k);
+    return op;
+}
+
+/* Whichever operation that takes a descriptor finds none: the append is refused, or it becomes
+ * durable when there are some again; it is never left waiting, and the next one goes on behind it.
+ */
+static void an_append_that_finds_no_descriptor_is_refused_or_waits_for_one(void **state)
+{
+    (void)state;
+    int refused = 0;
+    int waited = 0;
+    enum sim_op op = SIM_OPEN;
+    for (uint64_t at = 0; op != SIM_OP_COUNT; at++) {
+        op = operation_of_append(at);
+        if (op != SIM_OPEN && op != SIM_SYNC_DIR) {
+            continue;
+        }
+        struct log_kit_append a;
+        struct log_kit *k = append_with_fault(at, ERR_NO_FILES, &a);
+        waited += !a.durable;
+        sim_clock_advance_ms(&k->clock, 1000);
+        timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+        log_kit_drain(k);
+        assert_int_equal(a.durable, 1);
+        refused += a.durable_result != OK;
+        append_one(k, 1, 100, 8, T0 + 1);
+        expect_records(k, a.durable_result == OK, 8, 100);
+        log_kit_crash(k, SIM_CUT_LOSE);
+        assert_int_equal(log_kit_start(k, 1, false), OK);
+        expect_records(k, a.durable_result == OK, 8, 100);
+        log_kit_append_finish(&a);
+        done(k);
+    }
+    assert_true(refused > 0 && waited > 0);
+}
+
 static void a_retry_gets_its_first_offset_also_after_restarts(void **state)
 {
     (void)state;
@@ -505,6 +561,7 @@ int main(void)
         cmocka_unit_test(an_append_is_readable_only_when_it_is_durable),
         cmocka_unit_test(many_batches_roll_segments_and_are_read_back_over_restarts),
         cmocka_unit_test(a_full_disk_refuses_and_then_goes_on_with_the_same_offset),
+        cmocka_unit_test(an_append_that_finds_no_descriptor_is_refused_or_waits_for_one),
         cmocka_unit_test(a_retry_gets_its_first_offset_also_after_restarts),
         cmocka_unit_test(a_crash_forgets_no_producer_whose_records_have_old_times),
         cmocka_unit_test(look_ups_by_time_find_the_first_record_that_is_late_enough),
