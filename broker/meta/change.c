@@ -156,6 +156,9 @@ static void logs_go_on(struct change *c)
     bool stop = c->kind == CHANGE_CREATE && c->result != OK;
     while (!stop && c->outstanding < LOGS_AT_ONCE && c->next_partition < t->partition_count) {
         int32_t p = c->next_partition++;
+        if (c->kind == CHANGE_DELETE && !log_manager_find(m->options.logs, t->id, p)) {
+            continue; /* an undone creation did not come as far as this one */
+        }
         c->outstanding++;
         if (c->kind == CHANGE_CREATE) {
             log_manager_create_log(m->options.logs, t->name, t->id, p, &config, log_done, c);
