@@ -4,6 +4,7 @@
 #include "broker/server/server.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -138,8 +139,22 @@ static int run(struct setup *setup)
     return code;
 }
 
+/* With standard error closed, the first file of data would get its descriptor, and the log lines.
+ */
+static bool open_standard_files(void)
+{
+    int fd;
+    do {
+        fd = open("/dev/null", O_RDWR);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    return fd >= 0 && close(fd) == 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (!open_standard_files()) {
+        return EXIT_START;
+    }
     struct setup setup = {0};
     struct buf why = {0};
     if (args_parse(argc, (const char *const *)argv, &setup.args, &why)) {
