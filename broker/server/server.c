@@ -28,7 +28,9 @@
 
 enum {
     LISTENERS_MAX = CONFIG_ENDPOINTS_MAX * 4,
-    SPARE_FILES = 64, /* descriptors besides connections and segments */
+    SPARE_FILES = 64,     /* descriptors besides connections and segments */
+    FILES_MIN = 16,       /* for segments, and for connections, however few there are */
+    FREE_PORT_TRIES = 16, /* where one port must be free for several addresses */
 };
 
 struct bound {
@@ -36,6 +38,7 @@ struct bound {
     char address[NET_ADDRESS_SIZE];
     char advertised[256]; /* host; "": what the client dialled */
     uint16_t advertised_port;
+    bool open; /* others than this machine can reach it */
 };
 
 enum stage { STAGE_SERVING, STAGE_DRAINING, STAGE_SYNCING, STAGE_CLOSING, STAGE_ENDED };
@@ -58,6 +61,8 @@ struct server {
     struct timers timers;
     struct timer stop_timer;
     uint64_t turns;
+    int64_t file_limit;     /* descriptors of the process */
+    int64_t open_files_max; /* of them for segments */
 
     struct worker *writer;
     struct worker *syncer;
@@ -416,7 +421,7 @@ static err open_logs(struct server *s)
         .syncer = s->syncer,
         .reader = s->reader,
         .leader_epoch = s->identity.start_number,
-        .max_open_files = (int)s->config->open_files_max,
+        .max_open_files = (int)s->open_files_max,
         .producer_id_expiration_ms = s->config->producer_id_expiration_ms,
         .retention_check_interval_ms = s->config->retention_check_ms,
         .checkpoint_interval_ms = s->config->checkpoint_ms,
@@ -496,12 +501,8 @@ static err listen_one(struct server *s, const struct sockaddr_storage *address,
         snprintf(b->advertised, sizeof b->advertised, "%s", advertised->host);
         b->advertised_port = advertised->port ? advertised->port : *ret_port;
     }
+    b->open = !net_is_loopback(address);
     s->bound_count++;
-    if (!net_is_loopback(address)) {
-        diag_log(s->o.diag, DIAG_WARN, "open_listener",
-                 "addr=%s reason=\"anybody who can reach it can read and write everything\"",
-                 b->address);
-    }
     return OK;
 }
 
@@ -514,10 +515,28 @@ static void set_port(struct sockaddr_storage *a, uint16_t port)
     }
 }
 
+/* One line, however many there are. */
+static void warn_of_open_listeners(const struct server *s)
+{
+    struct buf open = {0};
+    for (int i = 0; i < s->bound_count; i++) {
+        if (s->bound[i].open) {
+            buf_printf(&open, "%s%s", open.len ? ", " : "", s->bound[i].address);
+        }
+    }
+    if (open.len) {
+        diag_log(s->o.diag, DIAG_WARN, "open_listener",
+                 "addr=\"%s\" reason=\"anybody who can reach it can read and write everything\"",
+                 buf_text(&open));
+    }
+    buf_finish(&open);
+}
+
 static err listen_failed(struct server *s, const char *host, uint16_t port, err e)
 {
-    diag_log(s->o.diag, DIAG_ERROR, "listen_failed", "host=\"%s\" port=%u reason=\"%s\"", host,
-             port,
+    char text[DIAG_QUOTED_SIZE];
+    diag_log(s->o.diag, DIAG_ERROR, "listen_failed", "host=%s port=%u reason=\"%s\"",
+             diag_quote(host, text), port,
              e == ERR_BUSY        ? "the port is in use"
              : e == ERR_NOT_FOUND ? "no such address on this machine"
                                   : err_text(e));
@@ -550,56 +569,89 @@ static err listen_endpoint(struct server *s, const struct config_endpoint *where
     return e;
 }
 
-static err listen_default(struct server *s)
+static err listen_default(struct server *s, const struct config_endpoint *advertised)
 {
     static const struct config_endpoint v4 = {.host = "127.0.0.1", .port = 9092};
     static const struct config_endpoint v6 = {.host = "::1", .port = 9092};
     uint16_t port = 0;
-    err e = listen_endpoint(s, &v4, NULL, &port);
+    err e = listen_endpoint(s, &v4, advertised, &port);
     if (e) {
         return listen_failed(s, v4.host, v4.port, e);
     }
-    e = listen_endpoint(s, &v6, NULL, &port);
+    e = listen_endpoint(s, &v6, advertised, &port);
     return e == ERR_BUSY ? listen_failed(s, v6.host, v6.port, e)
                          : OK; /* many machines have no IPv6 */
 }
 
-static err listen_all(struct server *s)
-{
+struct doors {
     struct config_endpoint where[CONFIG_ENDPOINTS_MAX];
     struct config_endpoint advertised[CONFIG_ENDPOINTS_MAX];
-    struct buf why = {0};
-    int count = 0;
-    int advertised_count = 0;
+    int count;
+    int advertised_count;
+};
+
+/* `ret_failed`: the endpoint that an error is of. */
+static err listen_each(struct server *s, const struct doors *d, int *ret_failed)
+{
     uint16_t port = 0;
-    err e = config_parse_endpoints(str_of(s->config->listeners), where, &count, &why);
-    e = e ? e
-          : config_parse_endpoints(str_of(s->config->advertised_listeners), advertised,
-                                   &advertised_count, &why);
-    if (e) {
-        diag_log(s->o.diag, DIAG_ERROR, "listen_failed", "reason=\"%s\"", buf_text(&why));
-    } else if (count == 0) {
-        e = listen_default(s);
-    }
-    for (int i = 0; !e && i < count; i++) {
+    err e = OK;
+    for (int i = 0; !e && i < d->count; i++) {
         const struct config_endpoint *told =
-            advertised_count == 0 ? NULL : &advertised[i < advertised_count ? i : 0];
-        e = listen_endpoint(s, &where[i], told, &port);
-        if (e) {
-            listen_failed(s, where[i].host, where[i].port, e);
-        }
+            d->advertised_count == 0 ? NULL : &d->advertised[i < d->advertised_count ? i : 0];
+        e = listen_endpoint(s, &d->where[i], told, &port);
+        *ret_failed = i;
     }
-    for (int i = 0; advertised_count && count == 0 && i < s->bound_count; i++) {
-        snprintf(s->bound[i].advertised, sizeof s->bound[i].advertised, "%s", advertised[0].host);
-        s->bound[i].advertised_port = advertised[0].port;
+    return e;
+}
+
+static err listen_all(struct server *s)
+{
+    struct doors d = {0};
+    struct buf why = {0};
+    err e = config_parse_endpoints(str_of(s->config->listeners), d.where, &d.count, &why);
+    e = e ? e
+          : config_parse_endpoints(str_of(s->config->advertised_listeners), d.advertised,
+                                   &d.advertised_count, &why);
+    if (e) {
+        char text[DIAG_QUOTED_SIZE];
+        diag_log(s->o.diag, DIAG_ERROR, "listen_failed", "reason=%s",
+                 diag_quote(buf_text(&why), text));
+    } else if (d.count == 0) {
+        e = listen_default(s, d.advertised_count ? d.advertised : NULL);
+    } else {
+        int failed = 0;
+        e = listen_each(s, &d, &failed);
+        for (int i = 0; i < FREE_PORT_TRIES && e == ERR_BUSY && d.where[failed].port == 0; i++) {
+            net_stop_listening(s->net); /* the port that was free for one is taken for another */
+            s->bound_count = 0;
+            e = listen_each(s, &d, &failed);
+        }
+        if (e) {
+            listen_failed(s, d.where[failed].host, d.where[failed].port, e);
+        }
     }
     buf_finish(&why);
     return e;
 }
 
-static void open_net(struct server *s, int64_t file_limit)
+/* Segments get what rivulet.open.files.max says, but no more than half of what there is: else they
+ * would take what connections need. */
+static void divide_files(struct server *s)
 {
-    int64_t room = file_limit - s->config->open_files_max - SPARE_FILES;
+    int64_t half = (s->file_limit - SPARE_FILES) / 2;
+    s->open_files_max = s->config->open_files_max;
+    if (s->open_files_max > half) {
+        s->open_files_max = half > FILES_MIN ? half : FILES_MIN;
+        diag_log(s->o.diag, DIAG_WARN, "few_files",
+                 "limit=%lld segments=%lld reason=\"rivulet.open.files.max does not fit into the "
+                 "limit of open files (ulimit -n)\"",
+                 (long long)s->file_limit, (long long)s->open_files_max);
+    }
+}
+
+static void open_net(struct server *s)
+{
+    int64_t room = s->file_limit - s->open_files_max - SPARE_FILES;
     const struct net_options o = {
         .loop = &s->loop,
         .clock = s->o.clock,
@@ -608,7 +660,7 @@ static void open_net(struct server *s, int64_t file_limit)
         .budget = &s->budget,
         .metrics = &s->metrics,
         .config = s->config,
-        .connections_max = room > 16 ? room : 16,
+        .connections_max = room > FILES_MIN ? room : FILES_MIN,
         .events = {conn_opened, conn_frame, conn_drained, conn_closed},
         .ctx = s,
     };
@@ -625,14 +677,15 @@ err server_start(const struct server_options *options, struct server **ret_serve
         rand_system(&seed, sizeof seed);
     }
     rng_init(&s->rng, seed);
-    int64_t file_limit = raise_file_limit(options->diag);
+    s->file_limit = raise_file_limit(options->diag);
+    divide_files(s);
     s->budget = (struct budget){
         .limit_bytes = (size_t)s->config->memory_max_bytes, .freed = budget_freed, .ctx = s};
     open_handles(s);
     s->writer = worker_thread_create("writer", wake_loop, s);
     s->syncer = worker_thread_create("syncer", wake_loop, s);
     s->reader = worker_thread_create("reader", wake_loop, s);
-    open_net(s, file_limit);
+    open_net(s);
     sessions_init(&s->sessions, &s->env, &session_ops);
     err e = open_store(s);
     e = e ? e : open_logs(s);
@@ -645,6 +698,7 @@ err server_start(const struct server_options *options, struct server **ret_serve
     for (int i = 0; i < s->bound_count; i++) {
         diag_log(options->diag, DIAG_INFO, "listening", "addr=%s", s->bound[i].address);
     }
+    warn_of_open_listeners(s);
     *ret_server = s;
     return OK;
 }
