@@ -41,9 +41,9 @@ static int32_t utf8_next(struct str s, size_t *i)
     const uint8_t *p = (const uint8_t *)s.ptr + *i;
     size_t left = s.len - *i;
     uint32_t c = p[0];
-    size_t more = c < 0x80 ? 0 : c < 0xC2 ? 9 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : c < 0xF5 ? 3 : 9;
-    if (more >= left) {
-        return -1;
+    size_t more = c < 0x80 ? 0 : c < 0xE0 ? 1 : c < 0xF0 ? 2 : 3;
+    if ((c >= 0x80 && c < 0xC2) || c > 0xF4 || more >= left) {
+        return -1; /* no first byte of anything, or cut short */
     }
     if (more) {
         c &= 0x3Fu >> more;
