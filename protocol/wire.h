@@ -132,7 +132,8 @@ struct reader {
 
 static inline void reader_init(struct reader *r, const void *ptr, size_t size)
 {
-    *r = (struct reader){.next = ptr, .end = (const uint8_t *)ptr + size, .array_limit = INT32_MAX};
+    const uint8_t *p = ptr;
+    *r = (struct reader){.next = p, .end = size ? p + size : p, .array_limit = INT32_MAX};
 }
 
 static inline size_t reader_left(const struct reader *r)

@@ -113,7 +113,7 @@ err meta_record_decode(struct bytes key, struct bytes value, struct config_pair 
     struct str k = {.ptr = (const char *)key.ptr, .len = key.len};
     bool is_topic =
         k.len > topic_prefix.len && memcmp(k.ptr, topic_prefix.ptr, topic_prefix.len) == 0;
-    struct cursor c = {.at = value.ptr, .end = value.ptr + value.len};
+    struct cursor c = {.at = value.ptr, .end = value.ptr ? value.ptr + value.len : NULL};
 
     if (is_topic) {
         struct str id = {.ptr = k.ptr + topic_prefix.len, .len = k.len - topic_prefix.len};

@@ -23,7 +23,7 @@ err store_read_file(struct store *store, const char *path, size_t limit_bytes, s
         e = ERR_LIMIT;
         goto out;
     }
-    check(buf_reserve(out, (size_t)size)); /* the caller's limit is small */
+    check(buf_reserve(out, (size_t)size + 1)); /* the caller's limit is small; never no pointer */
     size_t n;
     e = ops->read(store->ctx, file, out->ptr + out->len, (size_t)size, 0, &n);
     if (!e) {
