@@ -1,7 +1,7 @@
 # rivulet: one file, not recursive. `make help` lists what it can do.
 #
-# MODE=release (default) | debug | asan (with ubsan) | tsan | cov. Objects of each mode live in build/MODE/; the programs of
-# release are linked to build/rivuletd and build/rivulet.
+# MODE=release (default) | debug | asan (with ubsan) | tsan | cov | fuzz (clang; tests/fuzz/run builds it). Objects of each mode live in
+# build/MODE/; the programs of release are linked to build/rivuletd and build/rivulet.
 
 MAKEFLAGS += --no-builtin-rules # or make looks for a way to make the .d files, and finds one
 
@@ -22,12 +22,17 @@ FLAGS_debug   := -O0 -DRIVULET_ABORT_ON_CHECK
 FLAGS_asan    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -DRIVULET_ABORT_ON_CHECK
 FLAGS_tsan    := -O1 -fno-omit-frame-pointer -fsanitize=thread -DRIVULET_ABORT_ON_CHECK
 FLAGS_cov     := -O0 --coverage
+FLAGS_fuzz    := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DRIVULET_ABORT_ON_CHECK
 LINK_asan     := -fsanitize=address,undefined
 LINK_tsan     := -fsanitize=thread
 LINK_cov      := --coverage
+LINK_fuzz     := -fsanitize=address,undefined
+ifeq ($(MODE),fuzz)
+CC := clang-14
+endif
 
-ifeq ($(filter $(MODE),release debug asan tsan cov),)
-$(error MODE=$(MODE) is not one of release debug asan tsan cov)
+ifeq ($(filter $(MODE),release debug asan tsan cov fuzz),)
+$(error MODE=$(MODE) is not one of release debug asan tsan cov fuzz)
 endif
 
 VERSION  := 0.1.0
@@ -49,6 +54,7 @@ KIT_SRC      := $(filter-out tests/kit/failing_mem.c,$(wildcard tests/kit/*.c))
 UNIT_SRC     := $(wildcard tests/unit/test_*.c)
 WIRE_SRC     := $(wildcard tests/wire/test_*.c)
 SIM_SRC      := $(wildcard tests/sim/test_*.c)
+FUZZ_SRC     := $(wildcard tests/fuzz/fuzz_*.c)
 
 objs = $(patsubst %.c,$(B)/%.o,$(1))
 GEN_OBJ  := $(patsubst protocol/schema/%.msg,$(B)/gen/%.o,$(SCHEMAS)) $(if $(SCHEMAS),$(B)/gen/apis.o)
@@ -121,6 +127,15 @@ $(B)/tests/%_oom: $(B)/tests/%_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(C
 
 $(B)/tests/%: $(B)/tests/%.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
 	$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
+
+# tests/fuzz: each fuzz_*.c is one target of libFuzzer, seeds.c writes what they start with. MODE=fuzz only.
+$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(KIT_LIB) $(BROKER_LIB) $(LOW_LIB)
+	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+$(B)/tests/fuzz/seeds: $(B)/tests/fuzz/seeds.o $(KIT_LIB) $(BROKER_LIB) $(LOW_LIB)
+	$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+
+.PHONY: fuzzers
+fuzzers: $(patsubst %.c,$(B)/%,$(FUZZ_SRC)) $(B)/tests/fuzz/seeds
 
 run_tests = tests/run $(MODE) $(patsubst %.c,$(B)/%,$(1))
 

@@ -59,7 +59,7 @@ void log_kit_finish(struct log_kit *k)
     sim_store_destroy(k->sim);
 }
 
-err log_kit_start(struct log_kit *k, int logs, bool clean)
+void log_kit_create(struct log_kit *k)
 {
     k->epoch++;
     const struct log_manager_options o = {
@@ -77,6 +77,11 @@ err log_kit_start(struct log_kit *k, int logs, bool clean)
         .checkpoint_interval_ms = 1000,
     };
     k->m = log_manager_create(&o);
+}
+
+err log_kit_start(struct log_kit *k, int logs, bool clean)
+{
+    log_kit_create(k);
     for (int i = 0; i < logs; i++) {
         char name[16];
         snprintf(name, sizeof name, "t%d", i);

@@ -30,6 +30,7 @@ struct log_kit {
 void log_kit_init(struct log_kit *k, uint64_t seed);
 void log_kit_finish(struct log_kit *k);
 
+void log_kit_create(struct log_kit *k); /* the manager alone, without a log */
 err log_kit_start(struct log_kit *k, int logs,
                   bool clean);         /* opens them; what is not there is made */
 void log_kit_drain(struct log_kit *k); /* submits, and runs everything that is under way */

@@ -1,0 +1,435 @@
+/* seeds DIR: what the fuzzers start with, DIR/TARGET/NUMBER. From the messages that Java wrote
+ * (tests/data/messages/java.gz), and from batches, records, segments and settings made here:
+ * nothing of it is committed, and all of it is as the code is now.
+ */
+#include "base/bytes.h"
+#include "base/check.h"
+#include "base/mem.h"
+#include "base/rand.h"
+#include "broker/api/dispatch.h"
+#include "broker/config.h"
+#include "broker/coord/records.h"
+#include "broker/meta/record.h"
+#include "protocol/frame.h"
+#include "tests/kit/log_kit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <zlib.h>
+
+static const char *top;
+
+static void make_dir(const char *path)
+{
+    if (mkdir(path, 0755) && errno != EEXIST) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void put(const char *target, const void *p, size_t size)
+{
+    static int number;
+    char path[512];
+    snprintf(path, sizeof path, "%s/%s", top, target);
+    make_dir(path);
+    snprintf(path, sizeof path, "%s/%s/seed-%05d", top, target, number++);
+    FILE *f = fopen(path, "wbe");
+    if (!f || fwrite(p, 1, size, f) != size || fclose(f)) {
+        perror(path);
+        exit(1);
+    }
+}
+
+static void put_buf(const char *target, struct buf *b)
+{
+    check(!b->failed);
+    put(target, buf_text(b), b->len);
+    b->len = 0;
+}
+
+static void add_byte(struct buf *b, int v)
+{
+    uint8_t byte = (uint8_t)v;
+    buf_add(b, &byte, 1);
+}
+
+static void add_short(struct buf *b, size_t v)
+{
+    add_byte(b, (int)(v >> 8 & 255));
+    add_byte(b, (int)(v & 255));
+}
+
+/* ---- messages ---- */
+
+static void need(gzFile f, void *p, unsigned size)
+{
+    if (gzread(f, p, size) != (int)size) {
+        fprintf(stderr, "the sample of messages ends too early\n");
+        exit(1);
+    }
+}
+
+/* Index of a struct among fuzz_message's kinds; -1. */
+static int kind_of(const char *name)
+{
+    for (int i = 0; i < 2 * wire_api_count; i++) {
+        const struct wire_api *a = &wire_apis[i / 2];
+        if (strcmp((i % 2 ? a->response : a->request)->name, name) == 0) {
+            return i;
+        }
+    }
+    for (int i = 0; i < wire_record_kind_count; i++) {
+        if (strcmp(wire_record_kinds[i]->name, name) == 0) {
+            return 2 * wire_api_count + i;
+        }
+    }
+    return -1;
+}
+
+static void message(int kind, int16_t version, const uint8_t *p, size_t size)
+{
+    struct buf b = {0};
+    bool is_api = kind < 2 * wire_api_count;
+    const struct wire_api *api = is_api ? &wire_apis[kind / 2] : NULL;
+    const struct wire_struct *t = !is_api    ? wire_record_kinds[kind - 2 * wire_api_count]
+                                  : kind % 2 ? api->response
+                                             : api->request;
+    add_byte(&b, kind);
+    add_byte(&b, version - t->min_version);
+    buf_add(&b, p, size);
+    put_buf("message", &b);
+    if (is_api && kind % 2 == 0) {
+        struct writer w;
+        writer_init(&w, SIZE_MAX);
+        frame_begin_request(&w, api, version, 77, STR("client"));
+        writer_add(&w, p, size);
+        check(frame_end(&w) == OK);
+        put("frame", w.ptr, w.len);
+        if (api_row_find(api->key) && w.len < 400) {
+            add_byte(&b, 170);
+            add_short(&b, w.len - FRAME_SIZE_BYTES);
+            buf_add(&b, w.ptr + FRAME_SIZE_BYTES, w.len - FRAME_SIZE_BYTES);
+            put_buf("broker", &b);
+        }
+        writer_finish(&w);
+    }
+    buf_finish(&b);
+}
+
+static void messages(const char *path)
+{
+    enum { LEAST = 12, MOST = 400, OF_EACH = 2 };
+    gzFile f = gzopen(path, "rb");
+    uint8_t head[4];
+    char name[128];
+    char last[160] = "";
+    int taken = 0;
+    if (!f) {
+        perror(path);
+        exit(1);
+    }
+    while (gzread(f, head, 2) == 2) {
+        unsigned len = get_be16(head);
+        check(len < sizeof name);
+        need(f, name, len);
+        name[len] = 0;
+        need(f, head, 2);
+        int16_t version = (int16_t)get_be16(head);
+        char which[160];
+        snprintf(which, sizeof which, "%s %d", name, version);
+        taken = strcmp(which, last) == 0 ? taken : 0;
+        memcpy(last, which, sizeof last);
+        for (int i = 0; i < 2; i++) { /* as it is; with unknown tagged fields */
+            need(f, head, 4);
+            unsigned size = get_be32(head);
+            uint8_t *p = mem_need(size + 1);
+            need(f, p, size);
+            int kind = kind_of(name);
+            if (kind >= 0 && taken < OF_EACH && size >= LEAST && size <= MOST) {
+                message(kind, version, p, size);
+                taken++;
+            }
+            mem_free(p);
+        }
+    }
+    check(gzclose(f) == Z_OK);
+}
+
+/* ---- batches and what is in them ---- */
+
+static void batches(struct rng *rng)
+{
+    static uint8_t text[2000];
+    for (int n = 0; n < 40; n++) {
+        struct batch_builder b;
+        struct batch_seal seal = batch_seal_plain;
+        struct buf out = {0};
+        seal.codec = (enum codec)(n % CODEC_COUNT);
+        seal.producer_id = n % 3 ? -1 : n;
+        seal.producer_epoch = n % 3 ? -1 : 0;
+        seal.base_sequence = n % 3 ? -1 : 0;
+        memset(text, 'a' + n % 26, sizeof text);
+        batch_builder_init(&b);
+        for (int i = 0; i <= n % 5; i++) {
+            struct record_header h = {
+                .name = STR("name"), .value = {n % 2 ? text : NULL, n % 2 ? 5 : 0}
+            };
+            struct bytes key = {i % 2 ? text : NULL, i % 2 ? 3 : 0};
+            struct bytes value = {text, rng_below(rng, n < 20 ? 20 : sizeof text)};
+            check(!batch_builder_add(&b, 1700000000000 + i, key, value, &h, n % 4 == 0));
+        }
+        add_byte(&out, n % 4);
+        check(!batch_builder_seal(&b, &seal, &out));
+        put_buf("batch", &out);
+        add_byte(&out, n % CODEC_COUNT);
+        check(!compress_bytes((enum codec)(n % CODEC_COUNT), INT32_MIN, text,
+                              rng_below(rng, sizeof text), &out));
+        put_buf("inflate", &out);
+        add_byte(&out, 128 + n % CODEC_COUNT);
+        buf_add(&out, text, 100);
+        put_buf("inflate", &out);
+        batch_builder_finish(&b);
+        buf_finish(&out);
+    }
+}
+
+static void group_record(const struct group_record *r)
+{
+    struct batch_builder b;
+    struct writer w;
+    struct buf bytes = {0};
+    struct buf out = {0};
+    struct batch_scratch scratch = {0};
+    struct batch_iterator it;
+    struct record record;
+    batch_builder_init(&b);
+    writer_init(&w, SIZE_MAX);
+    check(!coord_record_add(&b, &w, STR("group"), r, 1));
+    check(!batch_builder_seal(&b, &batch_seal_plain, &bytes));
+    check(!batch_iterator_init(&it, bytes.ptr, bytes.len, SIZE_MAX, &scratch));
+    check(!batch_iterator_next(&it, &record));
+    add_byte(&out, 0);
+    add_short(&out, record.key.len);
+    buf_add(&out, record.key.ptr, record.key.len);
+    buf_add(&out, record.value.ptr, record.value.len);
+    put_buf("records", &out);
+    buf_finish(&out);
+    buf_finish(&bytes);
+    batch_scratch_finish(&scratch);
+    batch_builder_finish(&b);
+    writer_finish(&w);
+}
+
+static void records(void)
+{
+    struct group_member_record members[] = {
+        {.id = STR("m1"),
+         .instance_id = STR("i"),
+         .client_id = STR("c"),
+         .client_host = STR("/h"),
+         .rebalance_timeout_ms = 1,
+         .session_timeout_ms = 2,
+         .subscription = {(const uint8_t *)"sub", 3},
+         .assignment = {(const uint8_t *)"as", 2}},
+        {.id = STR("m2"), .rebalance_timeout_ms = 1, .session_timeout_ms = 2},
+    };
+    struct group_metadata m = {.protocol_type = STR("consumer"),
+                               .generation = 3,
+                               .protocol = STR("range"),
+                               .leader = STR("m1"),
+                               .state_ms = 5,
+                               .members = members,
+                               .member_count = 2};
+    struct group_record r = {.kind = GROUP_RECORD_METADATA, .metadata = &m};
+    group_record(&r);
+    r = (struct group_record){.kind = GROUP_RECORD_METADATA_TOMBSTONE};
+    group_record(&r);
+    r = (struct group_record){.kind = GROUP_RECORD_OFFSET,
+                              .topic = STR("t"),
+                              .partition = 1,
+                              .offset = 9,
+                              .leader_epoch = 2,
+                              .offset_metadata = STR("note"),
+                              .commit_ms = 4,
+                              .expire_ms = -1};
+    group_record(&r);
+    r.expire_ms = 77;
+    group_record(&r);
+    r.expire_ms = -1;
+    r.topic_id.b[3] = 9;
+    group_record(&r);
+
+    struct config_pair pair = {STR("retention.ms"), STR("1000")};
+    struct meta_record meta[] = {
+        {.kind = META_RECORD_TOPIC,
+         .topic_id = r.topic_id,
+         .name = STR("t"),
+         .partition_count = 3,
+         .version = 2,
+         .overrides = &pair,
+         .override_count = 1},
+        {.kind = META_RECORD_PRODUCER_IDS,      .next_producer_id = 1000          },
+    };
+    for (int i = 0; i < 2; i++) {
+        char key[META_KEY_SIZE];
+        size_t size;
+        struct buf out = {0};
+        struct buf value = {0};
+        meta_record_encode(&meta[i], key, &size, &value);
+        add_byte(&out, 1);
+        add_short(&out, size);
+        buf_add(&out, key, size);
+        buf_add(&out, value.ptr, value.len);
+        put_buf("records", &out);
+        buf_finish(&value);
+        buf_finish(&out);
+    }
+}
+
+/* ---- a partition's directory ---- */
+
+static void add_file(struct buf *out, struct store *s, int which, const char *name)
+{
+    struct buf b = {0};
+    err e = store_read_file(s, name, 60000, &b);
+    if (!e) {
+        add_byte(out, which);
+        add_short(out, b.len);
+        buf_add(out, b.ptr, b.len);
+    }
+    buf_finish(&b);
+}
+
+static void segments(void)
+{
+    for (int n = 0; n < 8; n++) {
+        struct log_kit *k = mem_need(sizeof *k);
+        struct buf out = {0};
+        log_kit_init(k, 1);
+        k->config.index_interval_bytes = n % 2 ? 100 : 1;
+        k->config.segment_bytes = n % 4 < 2 ? 1 << 20 : 350;
+        check(!log_kit_start(k, 1, false));
+        for (int i = 0; i <= n; i++) {
+            struct log_kit_append a;
+            log_kit_batch(&a, 2, 30, (uint64_t)i, 1700000000000 + i, i % 2 ? 1 : -1, 0, i / 2 * 2);
+            check(!log_kit_append(k, 0, &a));
+            log_kit_drain(k);
+            log_kit_append_finish(&a);
+        }
+        log_kit_stop(k);
+        struct store *s = sim_store_store(k->sim);
+        add_byte(&out, n % 4);
+        static const char *const names[] = {
+            "t0-0/00000000000000000000.log",
+            "t0-0/00000000000000000000.index",
+            "t0-0/00000000000000000000.timeindex",
+            "t0-0/00000000000000000004.log",
+            "t0-0/00000000000000000004.index",
+            "t0-0/00000000000000000004.timeindex",
+            "t0-0/00000000000000000004.snapshot",
+            "t0-0/leader-epoch-checkpoint",
+            "recovery-point-offset-checkpoint",
+            "log-start-offset-checkpoint",
+            "t0-0/partition.metadata",
+        };
+        for (int i = 0; i < 11; i++) {
+            add_file(&out, s, i, names[i]);
+        }
+        put_buf("segment", &out);
+        struct buf snapshot = {0};
+        char path[64];
+        for (int i = 0; i < 20; i++) {
+            snprintf(path, sizeof path, "t0-0/%020d.snapshot", i);
+            if (!store_read_file(s, path, 60000, &snapshot) && snapshot.len) {
+                add_byte(&out, 2);
+                add_short(&out, 0);
+                buf_add(&out, snapshot.ptr, snapshot.len);
+                put_buf("records", &out);
+            }
+            snapshot.len = 0;
+        }
+        buf_finish(&snapshot);
+        buf_finish(&out);
+        log_kit_finish(k);
+        mem_free(k);
+    }
+}
+
+/* ---- settings, groups, brokers ---- */
+
+static void settings(void)
+{
+    struct config *c = NULL;
+    struct buf why = {0};
+    struct buf out = {0};
+    check(!config_load(&(struct config_input){0}, NULL, &why, &c));
+    for (int i = 0; i < CONFIG_ROW_COUNT; i++) {
+        add_byte(&out, 0);
+        buf_printf(&out, "%s=", config_rows[i].name);
+        config_value_text(c, (enum config_row_id)i, &out);
+        buf_add_str(&out, STR("\n# remark\n"));
+        put_buf("config", &out);
+        if (config_rows[i].topic_name) {
+            add_byte(&out, 2);
+            buf_printf(&out, "%s=", config_rows[i].topic_name);
+            config_default_text((enum config_row_id)i, &out);
+            put_buf("config", &out);
+        }
+    }
+    buf_printf(&out,
+               "%clisteners=PLAINTEXT://127.0.0.1:9092,\\\n  PLAINTEXT://[::1]:0\nlog.dirs: "
+               "/a\nlog.retention.hours 5\nprocess.roles=broker\n",
+               0);
+    put_buf("config", &out);
+    buf_printf(&out, "%cPLAINTEXT://127.0.0.1:9092,PLAINTEXT://[::1]:0,PLAINTEXT://:1", 1);
+    put_buf("config", &out);
+    buf_finish(&out);
+    buf_finish(&why);
+    config_unref(c);
+}
+
+static void random_runs(struct rng *rng)
+{
+    uint8_t bytes[400];
+    for (int n = 0; n < 60; n++) {
+        rng_bytes(rng, bytes, sizeof bytes);
+        put("group", bytes, 20 + rng_below(rng, sizeof bytes - 20));
+        bytes[0] = 0;
+        put("broker", bytes, 20 + rng_below(rng, 150));
+    }
+    for (int row = 0; row < api_row_count; row++) { /* topics, then this API, often */
+        struct buf out = {0};
+        for (int i = 0; i < 16; i++) {
+            int key = i % 4 == 0 ? 19 : i % 4 == 1 ? 0 : api_rows[row].key;
+            const struct api_row *r = api_row_find((int16_t)key);
+            add_byte(&out, 0);
+            add_byte(&out, r ? api_row_index(r) : row);
+            add_short(&out, rng_below(rng, 65536));
+        }
+        put_buf("broker", &out);
+        buf_finish(&out);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct rng rng;
+    if (argc != 3) {
+        fprintf(stderr, "seeds DIR JAVA-MESSAGES\n");
+        return 2;
+    }
+    top = argv[1];
+    make_dir(top);
+    rng_init(&rng, 1);
+    messages(argv[2]);
+    batches(&rng);
+    records();
+    segments();
+    settings();
+    random_runs(&rng);
+    return 0;
+}
