@@ -151,7 +151,7 @@ err offsets_file_read(struct store *store, const char *path, struct map *offsets
             continue;
         }
         if (!next_word(&line, &topic) || topic.len > 249 || !next_number(&line, &partition) ||
-            !next_number(&line, &offset) || offset < 0) {
+            !next_number(&line, &offset) || offset < 0 || offset == INT64_MAX) {
             e = ERR_CORRUPT;
             break;
         }

@@ -228,6 +228,9 @@ struct walk { /* reads batch headers through a small window */
     size_t window_size; /* bytes of it to use */
     uint8_t *window;
 };
+/* A batch's base offset lies outside of its checksum, and a checksum proves no sense: are all its
+ * offsets in [from, end)? */
+bool batch_is_in_place(const struct batch_header *h, int64_t from, int64_t end);
 err walk_header(
     struct walk *w, int64_t position,
     struct batch_header *ret_header); /* ERR_NOT_FOUND at the end; ERR_TRUNCATED, ERR_CORRUPT */

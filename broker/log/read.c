@@ -108,6 +108,13 @@ void segment_add_verified(struct segment *s, int64_t from, int64_t to)
 
 /* ---- log_read */
 
+/* Nothing from an offset to the end of a segment: the next one has it (a gap that compaction left),
+ * unless rot ends this one. */
+static err behind_last(const struct segment *s, int64_t end)
+{
+    return s->bad_position == end ? ERR_CORRUPT : ERR_RANGE;
+}
+
 static err find_position(struct log *log, struct segment *s, struct walk *w, int64_t offset,
                          int64_t *ret_position, struct batch_header *ret_header)
 {
@@ -171,7 +178,7 @@ static err read_segment(struct log *log, struct segment *s, int64_t offset, size
     struct batch_header first;
     err e = find_position(log, s, &w, offset, &position, &first);
     if (e == ERR_NOT_FOUND) {
-        return ERR_RANGE; /* nothing from there to the end of the segment: the next one has it */
+        return behind_last(s, end);
     }
     if (e) {
         /* What the worker, too, cannot read is its to say: it looks on the device. */
@@ -263,6 +270,15 @@ size_t log_bytes_available(const struct log *log, int64_t offset)
     return (size_t)bytes;
 }
 
+/* The offset that every readable one in the segment is below. */
+static int64_t segment_end_offset(const struct log *log, int32_t at)
+{
+    int64_t end = log->durable.offset;
+    return at + 1 < log->segment_count && log->segments[at + 1]->base_offset < end
+               ? log->segments[at + 1]->base_offset
+               : end;
+}
+
 /* ---- log_warm: a range brought into memory and checked, on the reader */
 
 struct warm {
@@ -272,12 +288,14 @@ struct warm {
     struct file_use use;
     struct file_use index;
     int32_t index_count;
-    int64_t end; /* readable end, of when it was asked for */
+    int64_t end;        /* readable end, of when it was asked for */
+    int64_t end_offset; /* of the segment, likewise */
     int64_t offset;
     size_t max_bytes;
     struct span verified; /* out */
     int64_t bad_position; /* out; -1 */
     int64_t bad_offset;   /* out */
+    bool behind;          /* out: the segment ends before the offset */
     err result;           /* out */
 };
 
@@ -290,17 +308,20 @@ static err warm_verify(struct warm *j, int64_t position, size_t first_size)
     uint8_t *p = mem_need(size + 1);
     err e = j->store->ops->read(j->store->ctx, j->use.file, p, size, position, &got);
     size_t at = 0;
+    int64_t next = j->use.segment->base_offset;
     while (!e && at < got) {
         struct batch_header h;
         err he = batch_header_read(p + at, got - at, &h);
         if (he == ERR_TRUNCATED || (!he && h.size > got - at)) {
             break; /* cut by max_bytes: not ours to judge, unless it is the first one */
         }
-        if (he || !batch_crc_is_right(p + at, h.size)) {
+        if (he || !batch_is_in_place(&h, next, j->end_offset) ||
+            !batch_crc_is_right(p + at, h.size)) {
             j->bad_position = position + (int64_t)at;
             j->bad_offset = he == ERR_CORRUPT ? -1 : h.base_offset;
             break;
         }
+        next = h.base_offset + h.last_offset_delta + 1;
         at += h.size;
     }
     mem_free(p);
@@ -341,8 +362,11 @@ static void warm_run(struct work *work)
         e = warm_verify(j, position, first.size);
     }
     mem_free(window);
-    j->result = e == ERR_NOT_FOUND ? OK : e; /* behind this segment's last batch */
+    j->behind = e == ERR_NOT_FOUND;
+    j->result = j->behind ? OK : e;
 }
+
+static void warm_begin(struct log *log, struct log_query *q, int32_t at);
 
 static void warm_done(struct work *work)
 {
@@ -362,30 +386,33 @@ static void warm_done(struct work *work)
                  "dir=%s base=%lld position=%lld offset=%lld", log->dir, (long long)s->base_offset,
                  (long long)j->bad_position, (long long)j->bad_offset);
     }
+    int32_t next = log_segment_at(log, s->base_offset) + 1;
+    bool goes_on = j->behind && !s->removed && behind_last(s, j->end) == ERR_RANGE &&
+                   next < log->segment_count && !log->closed;
+    q->result = j->result;
     file_use_end(&j->use);
     file_use_end(&j->index);
-    q->result = j->result;
-    q->log = NULL;
     mem_free(j);
-    q->done(q);
+    if (goes_on) { /* as log_read does */
+        warm_begin(log, q, next);
+    } else {
+        q->log = NULL;
+        q->done(q);
+    }
     log_unref(log);
     manager_work_done(m);
 }
 
-void log_warm(struct log *log, struct log_query *q)
+static void warm_begin(struct log *log, struct log_query *q, int32_t at)
 {
     struct warm *j = mem_need_zero(1, sizeof *j);
-    int32_t at = log_segment_at(log, q->offset);
     struct segment *s = log->segments[at];
-    /* A gap at the end of a segment (compacted by Kafka): the batch is in the next one. */
-    while (at + 1 < log->segment_count && segment_readable_end(s) == 0) {
-        s = log->segments[++at];
-    }
     j->work.run = warm_run;
     j->work.done = warm_done;
     j->q = q;
     j->store = log->m->o.store;
     j->end = segment_readable_end(s);
+    j->end_offset = segment_end_offset(log, at);
     j->offset = q->offset;
     j->max_bytes = q->max_bytes > WARM_MAX ? WARM_MAX : q->max_bytes;
     j->bad_position = -1;
@@ -397,6 +424,11 @@ void log_warm(struct log *log, struct log_query *q)
     }
     q->log = log;
     manager_work(log->m, log->m->o.reader, &j->work);
+}
+
+void log_warm(struct log *log, struct log_query *q)
+{
+    warm_begin(log, q, log_segment_at(log, q->offset));
 }
 
 err log_read_blocking(struct log *log, int64_t offset, void *p, size_t size, size_t *ret_size)
@@ -444,19 +476,22 @@ err log_read_blocking(struct log *log, int64_t offset, void *p, size_t size, siz
         file_use_end(&j.index);
         mem_free(window);
         size_t whole = 0;
+        int64_t next = s->base_offset;
         struct batch_header h;
         while (!e && whole < got && !batch_header_read((uint8_t *)p + whole, got - whole, &h) &&
                h.size <= got - whole) {
-            if (!batch_crc_is_right((uint8_t *)p + whole, h.size)) {
+            if (!batch_is_in_place(&h, next, segment_end_offset(log, i)) ||
+                !batch_crc_is_right((uint8_t *)p + whole, h.size)) {
                 break;
             }
+            next = h.base_offset + h.last_offset_delta + 1;
             whole += h.size;
         }
         if (!e) {
             *ret_size = whole;
             e = whole ? OK : ERR_CORRUPT;
         }
-        e = e == ERR_NOT_FOUND ? ERR_RANGE : e == ERR_TRUNCATED ? ERR_CORRUPT : e;
+        e = e == ERR_NOT_FOUND ? behind_last(s, j.end) : e == ERR_TRUNCATED ? ERR_CORRUPT : e;
     }
     return e;
 }

@@ -101,6 +101,12 @@ static err remove_segment_files(struct log *log, int64_t base_offset)
     return e;
 }
 
+/* All offsets of the segment at this index are below it. */
+static int64_t next_base(const struct log *log, int32_t index)
+{
+    return index + 1 < log->segment_count ? log->segments[index + 1]->base_offset : INT64_MAX;
+}
+
 /* ---- indexes */
 
 /* Entries that count: Kafka leaves zeros behind them when it is killed. */
@@ -220,6 +226,7 @@ struct scan {
     int64_t size;         /* of the file */
     int64_t position;     /* up to here it is good */
     int64_t next_offset;  /* that must or may come */
+    int64_t end_offset;   /* of the next segment: all in this one are below it */
     int64_t durable_from; /* recovery point */
     int64_t replay_from;  /* producers know what is below */
     struct buf index;     /* owned */
@@ -261,8 +268,11 @@ static void scan_index(struct scan *c, const struct batch_header *h)
 static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_header *h)
 {
     struct log *log = c->s->log;
-    bool follows = h->base_offset >= c->next_offset && h->last_offset_delta >= 0 &&
-                   h->base_offset + h->last_offset_delta - c->s->base_offset <= INT32_MAX;
+    /* What is durable ends with a batch. */
+    bool durable = c->next_offset < c->durable_from && c->durable_from < c->end_offset;
+    bool follows =
+        batch_is_in_place(h, c->next_offset, durable ? c->durable_from : c->end_offset) &&
+        h->base_offset + h->last_offset_delta - c->s->base_offset <= INT32_MAX;
     if (!follows || !batch_crc_is_right(p, h->size)) {
         if (!follows || h->base_offset >= c->durable_from) {
             return ERR_CORRUPT;
@@ -428,6 +438,7 @@ static err walk_segment(struct segment *s, int64_t offset, int64_t replay_from,
     uint8_t *window = mem_need(SCAN_CHUNK);
     int64_t position = 0;
     int64_t next = s->base_offset;
+    int64_t end = next_base(log, log_segment_at(log, s->base_offset));
     file_use_begin(&use, s, FILE_LOG, STORE_WRITE);
     file_use_begin(&index, s, FILE_INDEX, STORE_WRITE);
     err e = file_use_open(&use, store);
@@ -441,7 +452,7 @@ static err walk_segment(struct segment *s, int64_t offset, int64_t replay_from,
     e = e ? e
           : scan_to_offset(&w, no_index ? NULL : index.file, s->index_written, s->base_offset,
                            offset, &position, &h);
-    while (!e) {
+    while (!e && !(e = batch_is_in_place(&h, next, end) ? OK : ERR_CORRUPT)) {
         if (h.base_offset >= replay_from) {
             producer_state_replay(&log->producers, &h, clock_wall_ms(log->m->o.clock));
         }
@@ -567,6 +578,7 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t recovery_point)
             break; /* the tail of the one before is missing */
         }
         c.next_offset = c.s->base_offset > c.next_offset ? c.s->base_offset : c.next_offset;
+        c.end_offset = next_base(log, i);
         e = recover_segment(&c, &whole);
     }
     if (!e && !log->fenced) {

@@ -7,6 +7,12 @@
 
 #include <string.h>
 
+bool batch_is_in_place(const struct batch_header *h, int64_t from, int64_t end)
+{
+    return h->base_offset >= from && h->base_offset < end && h->last_offset_delta >= 0 &&
+           h->last_offset_delta < end - h->base_offset;
+}
+
 err walk_header(struct walk *w, int64_t position, struct batch_header *ret_header)
 {
     if (position + BATCH_HEADER_SIZE > w->end) {
@@ -79,12 +85,14 @@ err scan_to_offset(struct walk *w, struct store_file *index, int32_t index_count
         if (e) {
             return e;
         }
+        position = position > 0 ? position : 0; /* an index may say anything */
     }
+    int64_t next = base_offset;
     for (bool from_index = position > 0;;) {
         struct batch_header h;
         err e = walk_header(w, position, &h);
-        if (from_index && e != ERR_AGAIN && e != ERR_IO &&
-            (e || h.base_offset > offset || h.base_offset < base_offset)) {
+        e = e || batch_is_in_place(&h, next, INT64_MAX) ? e : ERR_CORRUPT;
+        if (from_index && e != ERR_AGAIN && e != ERR_IO && (e || h.base_offset > offset)) {
             from_index = false; /* it does not lead to a batch: look without it */
             position = 0;
             continue;
@@ -93,6 +101,7 @@ err scan_to_offset(struct walk *w, struct store_file *index, int32_t index_count
             return e;
         }
         from_index = false;
+        next = h.base_offset + h.last_offset_delta + 1;
         if (h.base_offset + h.last_offset_delta >= offset) {
             *ret_position = position;
             *ret_header = h;
