@@ -1,14 +1,26 @@
 #!/bin/sh
-# Prints the path of a Python that has the pinned confluent-kafka: a virtual environment under build/, made at the first call.
+# Prints the path of a Python with the clients of tests/peers/confluent/requirements.txt: a virtual environment under build/, shared with
+# tests/peers, and made or mended when it is not as that file says.
 set -eu
 cd "$(dirname "$0")/../.."
-pin=confluent-kafka==$(cat tests/killloop/confluent-kafka.version)
+pinned=tests/peers/confluent/requirements.txt
 venv=build/peers/venv
-has() { "$venv/bin/python" -m pip freeze 2>/dev/null | grep -qx "$pin"; }
+has() {
+    [ -x $venv/bin/python ] && $venv/bin/python - "$pinned" <<'PYTHON'
+import importlib.metadata, re, sys
+for name, version in re.findall(r"^([\w.-]+)==(\S+)", open(sys.argv[1]).read(), re.M):
+    try:
+        found = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        found = ""
+    if found != version:
+        sys.exit(1)
+PYTHON
+}
 if ! has; then
-    python3 -c 'import ensurepip' 2>/dev/null || tools/packaging/deps.sh peers >&2
-    [ -x "$venv/bin/python" ] || python3 -m venv "$venv" >&2
-    "$venv/bin/python" -m pip install -q --disable-pip-version-check "$pin" >&2
-    has || { echo "python.sh: no $pin in $venv" >&2; exit 1; }
+    tools/packaging/deps.sh peers >&2
+    [ -x $venv/bin/python ] || python3 -m venv $venv >&2
+    $venv/bin/python -m pip install -q --disable-pip-version-check --only-binary :all: -r $pinned >&2
+    has || { echo "python.sh: $venv is not as $pinned says" >&2; exit 1; }
 fi
-echo "$venv/bin/python"
+echo $venv/bin/python
