@@ -114,5 +114,5 @@ mount_in proc proc proc
 step "apt-get install git make" "${inside[@]}" sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git make'
 step "git clone" git clone -q "$repository" "$root/root/rivulet"
 run_it
-step "make test" "${inside[@]}" make -C /root/rivulet test
-tail -n 1 "$work/log"
+step "make test" "${inside[@]}" sh -c 'cd /root/rivulet && exec make test'
+grep -E '^[1-9][0-9]* passed, 0 failed$' "$work/log" || { tail -n 60 "$work/log" >&2; fail "make test does not say that it passed"; }
