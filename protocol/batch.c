@@ -109,6 +109,15 @@ void batch_set_max_timestamp(void *p, size_t size, int64_t time_ms)
     set_crc(p, size);
 }
 
+void batch_set_producer(void *p, size_t size, int64_t id, int16_t epoch, int32_t base_sequence)
+{
+    uint8_t *b = p;
+    put_be64(b + AT_PRODUCER_ID, (uint64_t)id);
+    put_be16(b + AT_PRODUCER_EPOCH, (uint16_t)epoch);
+    put_be32(b + AT_SEQUENCE, (uint32_t)base_sequence);
+    set_crc(p, size);
+}
+
 /* ---- checking */
 
 struct checker {

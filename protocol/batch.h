@@ -118,6 +118,8 @@ void batch_set_offset(void *p, int64_t base_offset, int32_t leader_epoch); /* ou
 void batch_set_append_time(void *p, size_t size,
                            int64_t time_ms); /* LogAppendTime: attribute, max timestamp, CRC */
 void batch_set_max_timestamp(void *p, size_t size, int64_t time_ms); /* and the CRC */
+void batch_set_producer(void *p, size_t size, int64_t id, int16_t epoch,
+                        int32_t base_sequence); /* and the CRC */
 
 /* ---- records */
 
