@@ -1,0 +1,56 @@
+/* proxy: stands between a client and a broker and does to Produce and InitProducerId requests what
+ * a test wants. It takes one request of a connection after the other; a thread each.
+ *
+ * The broker must advertise the proxy's port, or clients go past it. */
+#pragma once
+
+#include "protocol/wire.h"
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct produce_request;
+
+enum proxy_action {
+    PROXY_PASS,       /* to the broker, and its answer back */
+    PROXY_CUT_AFTER,  /* to the broker; when that has answered, the connection is cut instead */
+    PROXY_CUT_BEFORE, /* the connection is cut; the broker never sees it */
+    PROXY_REFUSE,     /* not to the broker: `code` is the answer for every partition */
+    PROXY_HOLD,       /* nothing, until proxy_release; then it is cut, the broker never sees it */
+};
+
+struct proxy_request {
+    int16_t api_key;
+    const struct produce_request *produce; /* NULL when it is none */
+    int number;                            /* how many of this api came before it */
+    int16_t code;                          /* of PROXY_REFUSE: set by the plan */
+};
+
+/* Called on the proxy's threads, one at a time, under its lock. */
+typedef enum proxy_action proxy_plan(void *ctx, struct proxy_request *r);
+
+enum { PROXY_CONNS_MAX = 512, PROXY_API_KEYS = 128 };
+
+struct proxy {
+    pthread_mutex_t lock; /* of everything below that changes */
+    pthread_cond_t changed;
+    pthread_t acceptor;
+    pthread_t threads[PROXY_CONNS_MAX];
+    int fds[PROXY_CONNS_MAX]; /* of clients; -1: closed */
+    int count;
+    int listener;
+    uint16_t port;        /* ours */
+    uint16_t broker_port; /* set by the test before a client comes */
+    proxy_plan *plan;     /* NULL: everything passes */
+    void *ctx;            /* for plan */
+    int numbers[PROXY_API_KEYS];
+    int held;      /* requests that wait for proxy_release */
+    bool released; /* nothing is held any more */
+    bool closing;
+};
+
+void proxy_start(struct proxy *p); /* listens on 127.0.0.1 */
+void proxy_plan_set(struct proxy *p, proxy_plan *plan, void *ctx);
+void proxy_release(struct proxy *p);
+void proxy_stop(struct proxy *p);
