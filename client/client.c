@@ -118,18 +118,18 @@ void client_turn(struct rv_client *c, int timeout_ms)
 {
     struct epoll_event events[EVENTS_A_TURN];
     c->in_turn = true;
+    conns_flush(c); /* may end calls, so what is due is asked after it */
     int due_ms = rv_timeout(c);
     if (due_ms >= 0 && due_ms < timeout_ms) {
         timeout_ms = due_ms;
     }
-    conns_flush(c);
     int n = epoll_wait(c->epoll_fd, events, EVENTS_A_TURN, timeout_ms);
-    c->again = false;
     for (int i = 0; i < n; i++) {
         conn_on_event(events[i].data.ptr, events[i].events);
     }
     timers_run(&c->timers, client_now(c));
     conns_end_failed(c);
+    c->again = false; /* the pumps see all that has come so far */
     client_pump(c);
     conns_flush(c);
     c->in_turn = false;

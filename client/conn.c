@@ -59,6 +59,7 @@ static void call_idle(struct call *call)
 
 static void call_end(struct call *call, int code)
 {
+    call->conn->client->again = true; /* also when this is after the pumps: see client_turn */
     call_idle(call);
     const struct answer a = {.code = code};
     call->done(call, &a);
