@@ -150,7 +150,6 @@ struct rv_producer {
     uint64_t fill_mark;    /* counts requests that were filled */
     bool turn_due;         /* a batch has been closed since */
     bool starved;          /* buffer.memory is in use: nothing lingers */
-    bool pumping;          /* in the pump */
     bool delivering;       /* the user's callback is running */
     bool closing;          /* rv_producer_close is at it */
     struct rv_error fatal; /* code not RV_OK: it has failed for good */

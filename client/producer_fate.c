@@ -74,6 +74,7 @@ static bool partition_restart(struct rv_producer *pr, struct out_partition *p)
     check(p->in_flight == 0);
     if (p->id_spent || p->producer_epoch == INT16_MAX) {
         if (pr->producer_id == p->producer_id) {
+            pr->client->again |= !pr->id_wanted; /* ids_pump has had its turn */
             pr->id_wanted = true;
             return false;
         }
@@ -409,7 +410,6 @@ static void id_done(struct call *call, const struct answer *answer)
         pr->id_given = r->producer_id;
         pr->id_epoch = r->producer_epoch;
     }
-    pr->client->again |= pr->pumping;
 }
 
 void ids_init(struct rv_producer *pr)

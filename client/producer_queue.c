@@ -379,7 +379,7 @@ void queue_end(struct rv_producer *pr, struct out_batch *b, int code)
     list_push(&pr->ended, &b->in_ended);
 }
 
-static void batch_error(const struct out_batch *b, struct rv_error *e)
+static void batch_error(const struct rv_producer *pr, const struct out_batch *b, struct rv_error *e)
 {
     const struct out_partition *p = b->partition;
     const char *topic = p->topic->meta->name;
@@ -392,7 +392,9 @@ static void batch_error(const struct out_batch *b, struct rv_error *e)
         error_set(e, b->code, "topic %.100s partition %d: %s", topic, (int)p->index,
                   why ? why : error_about(b->code));
     }
-    e->flags = (e->flags & ~(unsigned)RV_UNSURE) | (b->unsure ? (unsigned)RV_UNSURE : 0);
+    e->flags &= ~(unsigned)RV_UNSURE;
+    e->flags |= b->unsure ? (unsigned)RV_UNSURE : 0;
+    e->flags |= pr->fatal.code == b->code ? (unsigned)RV_FATAL : 0;
 }
 
 static void batch_deliver(struct rv_producer *pr, struct out_batch *b)
@@ -400,7 +402,7 @@ static void batch_deliver(struct rv_producer *pr, struct out_batch *b)
     struct rv_error e = {0};
     bool is_good = b->code == RV_OK;
     if (!is_good) {
-        batch_error(b, &e);
+        batch_error(pr, b, &e);
         if (pr->first.code == RV_OK) {
             pr->first = e;
         }

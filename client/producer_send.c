@@ -141,7 +141,6 @@ static void request_done(struct call *call, const struct answer *answer)
     }
     list_remove(&q->link);
     list_push(&pr->answered, &q->link);
-    pr->client->again |= pr->pumping;
 }
 
 static struct out_request *request_create(struct rv_producer *pr, struct conn *k, int32_t node)
@@ -482,7 +481,6 @@ static void timer_again(struct rv_producer *pr)
 void producer_pump(struct part *part)
 {
     struct rv_producer *pr = list_entry(part, struct rv_producer, part);
-    pr->pumping = true;
     timer_disarm(&pr->client->timers, &pr->timer);
     answered_take(pr);
     expire(pr);
@@ -495,7 +493,6 @@ void producer_pump(struct part *part)
     queue_deliver(pr);
     pr->turn_due = false;
     timer_again(pr);
-    pr->pumping = false;
 }
 
 void requests_give_up(struct rv_producer *pr)

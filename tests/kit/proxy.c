@@ -253,6 +253,7 @@ void proxy_plan_set(struct proxy *p, proxy_plan *plan, void *ctx)
     pthread_mutex_lock(&p->lock);
     p->plan = plan;
     p->ctx = ctx;
+    p->released = false;
     memset(p->numbers, 0, sizeof p->numbers);
     pthread_mutex_unlock(&p->lock);
 }

@@ -30,7 +30,7 @@ struct proxy_request {
 /* Called on the proxy's threads, one at a time, under its lock. */
 typedef enum proxy_action proxy_plan(void *ctx, struct proxy_request *r);
 
-enum { PROXY_CONNS_MAX = 512, PROXY_API_KEYS = 128 };
+enum { PROXY_CONNS_MAX = 4096, PROXY_API_KEYS = 128 };
 
 struct proxy {
     pthread_mutex_t lock; /* of everything below that changes */
