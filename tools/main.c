@@ -25,15 +25,18 @@ static const struct tool_option options[] = {
     {'o', true, false, "offset", "WHERE", "start (default), end, an offset, or @TIME: RFC 3339, epoch milliseconds, -2h"},
     {'n', true, false, "count", "COUNT", "end after so many records"},
     {'u', false, false, "until", "end", "stop at what is the end now"},
-    {'C', false, false, "connections", "N", "connections (1)"},
-    {'s', true, false, "size", "BYTES", "bytes of a record's value (100)"},
-    {'B', false, false, "batch", "RECORDS", "records in a batch (100)"},
+    {'C', false, false, "connections", "N", "connections"},
+    {'s', true, false, "size", "BYTES", "bytes of a record's value"},
+    {'B', false, false, "batch", "RECORDS", "records in a batch"},
     {'a', true, false, "acks", "0|1|all", "acknowledgements (all)"},
-    {'F', false, false, "in-flight", "N", "requests on their way, a connection (5)"},
+    {'F', false, false, "in-flight", "N", "requests on their way, a connection"},
     {'d', true, false, "seconds", "N", "how long (5)"},
     {'m', false, false, "pid", "PID", "the broker's process: tell its CPU and memory"},
     {'r', true, false, "records", NULL, "keys, values and headers too"},
-    {'T', false, false, "topic", "TOPIC", "the topic to use (bench)"},
+    {'T', false, false, "topic", "TOPIC", "the topic to use; made when it is not there (rivulet-bench)"},
+    {'W', false, false, "warm-up", "SECONDS", "before it counts (1)"},
+    {'R', false, false, "rate", "N", "requests a second (1000)"},
+    {'M', false, false, "max-bytes", "BYTES", "of records in one answer (1048576)"},
 };
 
 static const struct tool_verb verbs[] = {
@@ -49,6 +52,14 @@ static const struct tool_verb verbs[] = {
     {"group list", "", 0, 0, "", false, "name the groups", verb_group_list},
     {"log dump", "FILE|DIR...", 1, TOOL_ARGS_LIMIT, "r", true,
      "show segments, indexes and snapshots without a broker, and what is wrong with them", verb_log_dump},
+    {"bench produce", "", 0, 0, "TpcCFsBazdWm", false, "measure: batches as fast as they are taken",
+     verb_bench_produce},
+    {"bench fetch", "", 0, 0, "TpCMdWm", false, "measure: a topic read over and over", verb_bench_fetch},
+    {"bench latency", "", 0, 0, "TpcCFRsadWm", false, "measure: from when a record is due until it is read",
+     verb_bench_latency},
+    {"bench commit", "", 0, 0, "TpcCFdWm", false, "measure: offsets, each connection a group of its own",
+     verb_bench_commit},
+    {"bench connections", "", 0, 0, "Cdm", false, "measure: connections that only say hello", verb_bench_connections},
     {"group describe", "GROUP", 1, 1, "", false, "show members, offsets and lag", verb_group_describe},
 };
 

@@ -120,7 +120,11 @@ int verb_produce(struct tool *t);
 int verb_consume(struct tool *t);
 int verb_group_list(struct tool *t);
 int verb_group_describe(struct tool *t);
-int verb_bench(struct tool *t);
+int verb_bench_produce(struct tool *t);
+int verb_bench_fetch(struct tool *t);
+int verb_bench_latency(struct tool *t);
+int verb_bench_commit(struct tool *t);
+int verb_bench_connections(struct tool *t);
 int verb_log_dump(struct tool *t);
 
 /* The first `size` characters, 0-terminated; for mem_free. NULL: out of memory. */
