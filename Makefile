@@ -171,7 +171,7 @@ peers: all
 fresh:
 	tests/fresh.sh
 bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
-	tests/bench/run
+	tests/bench/run $(ARGS)
 fuzz:
 	tests/fuzz/run $(or $(TIME),60)
 
