@@ -128,7 +128,8 @@ static void request_done(struct call *call, const struct answer *answer)
     if ((q->code == RV_E_LOST || q->code == RV_E_CONNECT) && q->conn->why[0]) {
         why = q->conn->why;
     }
-    snprintf(q->why, sizeof q->why, "broker %.60s:%d: %.70s", q->conn->host, (int)q->conn->port, why);
+    snprintf(q->why, sizeof q->why, "broker %.60s:%d: %.70s", q->conn->host, (int)q->conn->port,
+             why);
     list_each(link, &q->batches)
     {
         struct out_batch *b = list_entry(link, struct out_batch, in_request);

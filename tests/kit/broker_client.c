@@ -356,7 +356,7 @@ static void connect_if_needed(struct broker_client *c)
 void broker_client_ask(struct broker_client *c, const struct api_row *row)
 {
     const struct wire_api *api = wire_api_find(row->key);
-    uint64_t versions = (uint64_t)(row->max_version - row->min_version + 1);
+    uint64_t versions = (uint64_t)row->max_version - (uint64_t)row->min_version + 1;
     int16_t version = (int16_t)(row->min_version + (int16_t)rng_below(&c->rng, versions));
     struct arena a;
     struct writer w;

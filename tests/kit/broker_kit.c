@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/slab.h"
+#include "broker/log/internal.h"
 #include "broker/store/extent.h"
 
 #include <string.h>
@@ -232,7 +233,8 @@ void broker_kit_settle(struct broker_kit *k)
 {
     struct sim_worker *const all[] = {&k->logs.writer, &k->logs.syncer, &k->logs.reader};
     bool busy = true;
-    while (busy) {
+    for (int again = 0; busy; again += log_kit_sync_again(&k->logs)) {
+        check(again < 100);
         busy = sessions_run(&k->sessions);
         log_manager_submit(k->logs.m);
         for (int i = 0; i < 3; i++) {
@@ -243,6 +245,7 @@ void broker_kit_settle(struct broker_kit *k)
             close_session(k);
             busy = true;
         }
+        busy = busy || timer_armed(&k->logs.m->sync_again);
     }
 }
 

@@ -1,5 +1,7 @@
 #include "tests/kit/log_kit.h"
 
+#include "broker/log/internal.h"
+
 #include "base/bytes.h"
 #include "base/check.h"
 
@@ -100,6 +102,16 @@ err log_kit_start(struct log_kit *k, int logs, bool clean)
     return e;
 }
 
+bool log_kit_sync_again(struct log_kit *k)
+{
+    if (!timer_armed(&k->m->sync_again)) {
+        return false;
+    }
+    sim_clock_advance_ms(&k->clock, 100);
+    timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+    return true;
+}
+
 void log_kit_drain(struct log_kit *k)
 {
     log_manager_submit(k->m);
@@ -116,6 +128,9 @@ void log_kit_stop(struct log_kit *k)
     bool done = false;
     log_manager_stop(k->m, stopped, &done);
     drain_workers(k);
+    for (int i = 0; i < 10 && log_kit_sync_again(k); i++) {
+        drain_workers(k);
+    }
     check(done);
     log_manager_destroy(k->m);
     k->m = NULL;

@@ -32,9 +32,11 @@ void log_kit_finish(struct log_kit *k);
 
 void log_kit_create(struct log_kit *k); /* the manager alone, without a log */
 err log_kit_start(struct log_kit *k, int logs,
-                  bool clean);         /* opens them; what is not there is made */
-void log_kit_drain(struct log_kit *k); /* submits, and runs everything that is under way */
-void log_kit_stop(struct log_kit *k);  /* gracefully */
+                  bool clean); /* opens them; what is not there is made */
+void log_kit_drain(struct log_kit *k);
+/* Lets the time pass that a sync without a descriptor waits. False: none waits. */
+bool log_kit_sync_again(struct log_kit *k); /* submits, and runs everything that is under way */
+void log_kit_stop(struct log_kit *k);       /* gracefully */
 void log_kit_crash(struct log_kit *k, enum sim_cut how); /* and the machine is there again */
 struct log *log_kit_log(struct log_kit *k, int log);
 

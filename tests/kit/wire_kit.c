@@ -372,7 +372,7 @@ struct wire_records_read wire_read(struct wire_client *c, const char *topic, int
         struct wire_records_read some = wire_parse(c, p->records);
         int64_t before = offset;
         for (int32_t i = 0; i < some.count && offset < end; i++) { /* others may write meanwhile */
-            if (some.records[i].offset >= offset) { /* a batch may begin before it */
+            if (some.records[i].offset >= offset) {                /* a batch may begin before it */
                 all.records[all.count++] = some.records[i];
                 offset = some.records[i].offset + 1;
             }

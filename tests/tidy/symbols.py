@@ -18,15 +18,17 @@ OWNERS = [
      r"f?truncate(64)?|(posix_)?fallocate(64)?|link|linkat|symlink|symlinkat|readlink|readlinkat|mkdir|mkdirat|rmdir|f?opendir|fdopendir|"
      r"readdir(64)?|(f|l)?stat(64)?|fstatat(64)?|statx|f?statvfs(64)?|access|faccessat|f?chmod|f?chown|flock|lockf|realpath|uv_fs_\w+",
      r"broker/store/.*\.o", [
-         (r"broker/main\.o", r"fopen(64)?"),  # the settings, before there is a store
+         (r"broker/main\.o", r"f?open(64)?"),  # the settings, before there is a store; /dev/null for standard files that are closed
          (r"broker/net/(net|listener)\.o", r"open(64)?"),  # a spare descriptor, on /dev/null
          (r"broker/server/server\.o", r"realpath"),  # the data directory's name, to show
          (r"tools/log_(dump|segment|state)\.o", r"fopen(64)?|opendir|readdir(64)?|l?stat(64)?"),  # tools/log_dump.h says why
+         (r"tools/bench_process\.o", r"fopen(64)?|opendir|readdir(64)?"),  # what /proc says of the broker
      ]),
     ("sockets", r"socket|socketpair|bind|listen|accept4?|connect|send|sendto|sendm?msg|recv|recvfrom|recvm?msg|sendfile(64)?|shutdown|"
      r"[gs]etsockopt|get(sock|peer)name|getaddrinfo|getnameinfo|gethostbyname|uv_(tcp|udp|pipe|listen|accept|getaddrinfo)\w*",
      r"broker/net/.*\.o", [
          (r"client/conn\.o", r".*"),
+         (r"tools/bench_load\.o", r"connect|getaddrinfo|recv|sendmsg|setsockopt|socket"),  # load without the library in between
      ]),
 ]
 
