@@ -19,8 +19,10 @@ LINK  := -pie -Wl,-z,relro,-z,now
 
 FLAGS_release := -O2 -D_FORTIFY_SOURCE=3
 FLAGS_debug   := -O0 -DRIVULET_ABORT_ON_CHECK
-FLAGS_asan    := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all -DRIVULET_ABORT_ON_CHECK
-FLAGS_tsan    := -O1 -fno-omit-frame-pointer -fsanitize=thread -DRIVULET_ABORT_ON_CHECK
+# gcc's flow warnings are wrong about instrumented code (its manual says so); release and debug builds keep them.
+SANITIZED     := -O1 -fno-omit-frame-pointer -DRIVULET_ABORT_ON_CHECK -Wno-maybe-uninitialized -Wno-format-truncation -Wno-stringop-truncation
+FLAGS_asan    := $(SANITIZED) -fsanitize=address,undefined -fno-sanitize-recover=all
+FLAGS_tsan    := $(SANITIZED) -fsanitize=thread
 FLAGS_cov     := -O0 --coverage
 FLAGS_fuzz    := -O1 -fno-omit-frame-pointer -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -DRIVULET_ABORT_ON_CHECK
 LINK_asan     := -fsanitize=address,undefined
@@ -56,6 +58,10 @@ WIRE_SRC     := $(wildcard tests/wire/test_*.c)
 SIM_SRC      := $(wildcard tests/sim/test_*.c)
 FUZZ_SRC     := $(wildcard tests/fuzz/fuzz_*.c)
 
+# What is made, a line each; V=1 shows the commands.
+Q   := $(if $(V),,@)
+SAY := @echo ' '
+
 objs = $(patsubst %.c,$(B)/%.o,$(1))
 GEN_OBJ  := $(patsubst protocol/schema/%.msg,$(B)/gen/%.o,$(SCHEMAS)) $(if $(SCHEMAS),$(B)/gen/apis.o)
 LOW_LIB  := $(B)/libbase.a $(B)/libprotocol.a
@@ -72,34 +78,38 @@ TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|docs|format|fuzz|peers|bench|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|docs|format|fuzz|peers|bench|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
 build/schemac: protocol/schemac.c
 	@mkdir -p build
-	$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -I. $(WARN) -o $@ $<
+	$(SAY)$@
+	$(Q)$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -I. $(WARN) -o $@ $<
 
 $(GEN)/.done: build/schemac $(SCHEMAS)
 	@mkdir -p $(GEN)
-	build/schemac $(GEN) $(SCHEMAS)
+	$(Q)build/schemac $(GEN) $(SCHEMAS)
 	@touch $@
 
 $(GEN)/%.c $(GEN)/%.h: $(GEN)/.done ;
 
 $(B)/gen/%.o: $(GEN)/.done
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $(GEN)/$*.c
+	$(SAY)$@
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $(GEN)/$*.c
 
 # ---- compiling
 
 $(B)/%.o: %.c $(if $(SCHEMAS),$(GEN)/.done)
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
+	$(SAY)$@
+	$(Q)$(CC) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 define archive
+	$(SAY)$@
 	@rm -f $@
-	$(AR) rcs $@ $^
+	$(Q)$(AR) rcs $@ $^
 endef
 
 $(B)/libbase.a: $(call objs,$(BASE_SRC)) ; $(archive)
@@ -109,30 +119,36 @@ $(B)/librivuletd.a: $(call objs,$(BROKER_SRC)) ; $(archive)
 $(B)/libkit.a: $(call objs,$(KIT_SRC)) ; $(archive)
 
 $(B)/rivuletd: $(B)/broker/main.o $(BROKER_LIB) $(LOW_LIB)
-	$(CC) $(LDFLAGS) -o $@ $(B)/broker/main.o $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+	$(SAY)$@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(B)/broker/main.o $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
 
 $(B)/rivulet: $(call objs,$(TOOLS_SRC)) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
-	$(CC) $(LDFLAGS) -o $@ $(call objs,$(TOOLS_SRC)) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS) -ljansson
+	$(SAY)$@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(call objs,$(TOOLS_SRC)) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS) -ljansson
 
 build/rivuletd: build/release/rivuletd
-	ln -f $< $@
+	@ln -f $< $@
 build/rivulet: build/release/rivulet
-	ln -f $< $@
+	@ln -f $< $@
 
 # ---- tests: each file of tests/{unit,wire,sim} is one program. One that sweeps allocation failures is called *_oom.c and gets the failing
 # allocator in the place of base/mem.c.
 
 $(B)/tests/%_oom: $(B)/tests/%_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
-	$(CC) $(LDFLAGS) -o $@ $(B)/tests/$*_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
+	$(SAY)$@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $(B)/tests/$*_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
 
 $(B)/tests/%: $(B)/tests/%.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
-	$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
+	$(SAY)$@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
 
 # tests/fuzz: each fuzz_*.c is one target of libFuzzer, seeds.c writes what they start with. MODE=fuzz only.
 $(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(KIT_LIB) $(BROKER_LIB) $(LOW_LIB)
-	$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+	$(SAY)$@
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
 $(B)/tests/fuzz/seeds: $(B)/tests/fuzz/seeds.o $(KIT_LIB) $(BROKER_LIB) $(LOW_LIB)
-	$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+	$(SAY)$@
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
 
 .PHONY: fuzzers
 fuzzers: $(patsubst %.c,$(B)/%,$(FUZZ_SRC)) $(B)/tests/fuzz/seeds
@@ -188,7 +204,7 @@ docs-check: all
 
 SOURCES := $(wildcard base/*.[ch] protocol/*.[ch] client/*.[ch] broker/*.[ch] broker/*/*.[ch] tools/*.[ch] tests/*/*.[ch])
 format:
-	clang-format-14 -i $(SOURCES)
+	@clang-format-14 -i $(SOURCES)
 tidy:
 	@$(MAKE) --no-print-directory MODE=release all
 	tests/tidy/run
