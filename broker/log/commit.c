@@ -415,8 +415,9 @@ static void take_part(struct write_part *p)
     if (!p->result) {
         take_written(p);
         log_complete_durable(log);
-    } else if (p->batches == 0 && !p->create) {
-        log->truncate = true; /* still not cut: with the next append then */
+    } else if (list_empty(&log->writing) && !p->create &&
+               log_active(log) == p->use[FILE_LOG].segment) {
+        log->truncate = true; /* nothing but a cut, still not done: with the next append then */
     } else {
         take_failed(p);
     }
