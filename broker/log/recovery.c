@@ -234,12 +234,25 @@ struct scan {
     bool stepped;         /* over a bad batch below the recovery point */
 };
 
+static void scan_time_entry(struct scan *c)
+{
+    struct segment_tail *t = &c->s->tail;
+    uint8_t entry[TIME_ENTRY_SIZE];
+    if (t->max_timestamp > t->last_time) {
+        put_be64(entry, (uint64_t)t->max_timestamp);
+        put_be32(entry + 8, (uint32_t)(t->max_timestamp_offset - c->s->base_offset));
+        buf_add(&c->timeindex, entry, TIME_ENTRY_SIZE);
+        t->last_time = t->max_timestamp;
+        t->time_count++;
+    }
+}
+
 static void scan_index(struct scan *c, const struct batch_header *h)
 {
     struct segment *s = c->s;
     struct segment_tail *t = &s->tail;
     int64_t last_offset = h->base_offset + h->last_offset_delta;
-    uint8_t entry[TIME_ENTRY_SIZE];
+    uint8_t entry[INDEX_ENTRY_SIZE];
     if (c->position == 0) {
         t->first_timestamp = h->max_timestamp;
     }
@@ -253,13 +266,7 @@ static void scan_index(struct scan *c, const struct batch_header *h)
         buf_add(&c->index, entry, INDEX_ENTRY_SIZE);
         t->index_count++;
         t->bytes_since_index = 0;
-        if (t->max_timestamp > t->last_time) {
-            put_be64(entry, (uint64_t)t->max_timestamp);
-            put_be32(entry + 8, (uint32_t)(t->max_timestamp_offset - s->base_offset));
-            buf_add(&c->timeindex, entry, TIME_ENTRY_SIZE);
-            t->last_time = t->max_timestamp;
-            t->time_count++;
-        }
+        scan_time_entry(c);
     }
     t->bytes_since_index += (int64_t)h->size;
 }
@@ -382,6 +389,9 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     file_use_end(&use);
     s->tail.size = s->written_size = c->position;
     s->own_from = c->stepped ? c->position : 0;
+    if (s->sealed) { /* as its seal made it; harmless where the log turns out to end here */
+        scan_time_entry(c);
+    }
     e = e ? e : put_index(s, FILE_INDEX, &c->index);
     e = e ? e : put_index(s, FILE_TIMEINDEX, &c->timeindex);
     s->index_written = s->tail.index_count;
@@ -567,7 +577,9 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t recovery_point)
 {
     struct scan c = {.durable_from = recovery_point, .replay_from = snapshot < 0 ? 0 : snapshot};
     int64_t from = snapshot < recovery_point ? snapshot : recovery_point;
-    const int32_t first = from < 0 ? 0 : log_segment_at(log, from);
+    /* A checkpoint at the end of a full segment was before its seal: the last time entry, which the
+     * next append made, is not synced. So from the last record below, not from the first above. */
+    const int32_t first = from <= 0 ? 0 : log_segment_at(log, from - 1);
     int32_t i = first;
     bool whole = true;
     err e = OK;
@@ -634,8 +646,11 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     load_epochs(log, &epochs_good);
     int64_t snapshot = load_snapshot(log, l, INT64_MAX);
     err ended = good && epochs_good ? find_end(log, snapshot) : ERR_CORRUPT;
-    if (!ended && !clean && (log->next_offset != recovery_point || snapshot < 0)) {
-        ended = ERR_CORRUPT; /* something was written since the last checkpoint */
+    /* Something was written since the last checkpoint; or the log was rolled, and neither the seal
+     * of the segment before nor the name of the new one need be durable. */
+    bool rolled = log->segment_count > 1 && log_active(log)->written_size == 0;
+    if (!ended && !clean && (log->next_offset != recovery_point || snapshot < 0 || rolled)) {
+        ended = ERR_CORRUPT;
     }
     if (ended == ERR_CORRUPT) {
         bool ignored;
