@@ -67,8 +67,9 @@ struct sync_group {
     int item_count;
     struct sync_log *logs; /* owned */
     int log_count;
-    bool root;  /* the data directory too: there are new directories in it */
-    err result; /* out */
+    bool root;     /* the data directory too: there are new directories in it */
+    bool unopened; /* out: with `result`: it was not a sync that failed, nothing is uncertain */
+    err result;    /* out */
 };
 
 void manager_work(struct log_manager *m, struct worker *worker, struct work *work)
@@ -490,6 +491,7 @@ static void sync_run(struct work *work)
     for (int i = 0; i < g->item_count && !g->result; i++) {
         struct sync_item *item = &g->items[i];
         g->result = file_use_open(&item->use, store);
+        g->unopened = g->result != OK;
         if (!g->result) {
             g->result = store->ops->sync(store->ctx, item->use.file);
         }
@@ -522,8 +524,8 @@ static void sync_take(struct sync_group *g)
     }
 }
 
-/* A descriptor was wanting: whatever was synced of the group can be synced again, and the rest is
- * as it was. Others will be closed, so it is tried again. */
+/* A file could not be opened, for want of a descriptor mostly: whatever was synced of the group can
+ * be synced again, and the rest is as it was. So it is tried again. */
 static void sync_put_back(struct sync_group *g)
 {
     struct log_manager *m = g->m;
@@ -531,12 +533,13 @@ static void sync_put_back(struct sync_group *g)
         m->sync_delayed = true;
         diag_log(m->o.diag, DIAG_ERROR, "sync_delayed", "error=\"%s\"", err_text(g->result));
     }
-    for (int i = 0; i < g->item_count; i++) {
+    for (int i = g->item_count - 1; i >= 0; i--) { /* to the head of the queue, in its order: C1 */
         struct segment *s = g->items[i].use.segment;
         if (!list_linked(&s->sync_link)) {
             segment_ref(s);
-            list_push(&m->unsynced, &s->sync_link);
         }
+        list_remove(&s->sync_link);
+        list_push_front(&m->unsynced, &s->sync_link);
     }
     for (int i = 0; i < g->log_count; i++) {
         struct log *log = g->logs[i].log;
@@ -558,7 +561,8 @@ static void sync_done(struct work *work)
     struct sync_group *g = list_entry(work, struct sync_group, work);
     struct log_manager *m = g->m;
     m->sync = NULL;
-    if (g->result == ERR_NO_FILES) {
+    bool lost_nothing = g->unopened || g->result == ERR_NO_FILES;
+    if (g->result && lost_nothing && !m->stopping) {
         sync_put_back(g);
     } else if (g->result) {
         m->dead = true;

@@ -269,6 +269,7 @@ void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
     m->stop_ctx = ctx;
     timer_disarm(m->o.timers, &m->retention);
     timer_disarm(m->o.timers, &m->checkpoint);
+    timer_disarm(m->o.timers, &m->sync_again);
     removals_forget(m);
     commit_submit(m);
     m->stop_work.run = stop_run;
