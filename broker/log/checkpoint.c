@@ -195,6 +195,7 @@ struct checkpoint {
     struct log **logs; /* owned, with a reference each: still to be done */
     size_t log_count;
     bool changed; /* some recovery point has moved */
+    bool failed;  /* something of it was not written */
 
     /* the one that is under way */
     struct log *log;
@@ -262,6 +263,7 @@ static void log_done(struct work *work)
         if (!log->destroyed) {
             diag_log(m->o.diag, DIAG_WARN, "checkpoint_failed", "dir=%s error=\"%s\"", log->dir,
                      err_text(c->result));
+            c->failed = true;
         }
         for (size_t i = 0; i < c->use_count; i++) {
             c->uses[i].segment->index_dirty = true;
@@ -351,6 +353,7 @@ static void finish(struct checkpoint *c)
     }
     buf_finish(&c->snapshot);
     buf_finish(&c->epochs);
+    m->final_failed = m->final_begun && c->failed;
     mem_free(c->logs);
     mem_free(c);
     m->checkpointing = NULL;
@@ -363,6 +366,7 @@ static void files_done(struct work *work)
     struct log_manager *m = c->m;
     if (c->result) {
         diag_log(m->o.diag, DIAG_WARN, "checkpoint_failed", "error=\"%s\"", err_text(c->result));
+        c->failed = true;
     }
     finish(c);
     manager_work_done(m);
@@ -419,12 +423,22 @@ static void next_log(struct checkpoint *c)
     }
 }
 
+static bool has_dirty_index(const struct log *log)
+{
+    for (int32_t i = 0; i < log->segment_count; i++) {
+        if (log->segments[i]->index_dirty) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static bool is_due(const struct log *log, bool final)
 {
     if (!final) {
         return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH;
     }
-    return log->recovery_point < log->durable.offset || log->epochs_dirty ||
+    return log->recovery_point < log->durable.offset || log->epochs_dirty || has_dirty_index(log) ||
            (log->snapshot_offset < 0 && log->durable.offset > 0);
 }
 

@@ -186,6 +186,7 @@ struct log_manager {
     bool stopping;
     bool final_begun; /* the last checkpoint */
     bool final_done;
+    bool final_failed;
     bool destroying; /* files are closed at once, no worker is there any more */
     struct work stop_work;
     void (*stop_done)(void *ctx);

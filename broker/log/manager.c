@@ -277,6 +277,11 @@ void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
     manager_work(m, m->o.writer, &m->stop_work);
 }
 
+bool log_manager_stopped_clean(const struct log_manager *m)
+{
+    return m->final_done && !m->final_failed && !m->dead;
+}
+
 int64_t log_manager_total_bytes(const struct log_manager *m)
 {
     int64_t total = 0;

@@ -67,7 +67,8 @@ void log_manager_set_retention_check(struct log_manager *m, int64_t interval_ms)
 
 /* Graceful stop: no more appends (ERR_CLOSED), everything under way is written and synced, producer
  * snapshots and checkpoints written; then `done`. The owner writes the clean-shutdown mark after
- * it. */
+ * it, but only if all of that succeeded: a start that finds the mark looks at nothing else. */
 void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx);
+bool log_manager_stopped_clean(const struct log_manager *m); /* in `done` and behind it */
 
 int64_t log_manager_total_bytes(const struct log_manager *m);

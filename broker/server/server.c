@@ -215,8 +215,11 @@ static void logs_stopped(void *ctx)
 {
     struct server *s = ctx;
     s->logs_stopped = true;
-    s->result = identity_mark_clean(s->store);
-    if (s->result) {
+    bool clean = log_manager_stopped_clean(s->logs);
+    s->result = clean ? identity_mark_clean(s->store) : ERR_IO;
+    if (!clean) { /* no mark: the next start looks at the logs, as after a crash */
+        diag_log(s->o.diag, DIAG_ERROR, "stopped", "clean=false");
+    } else if (s->result) {
         diag_log(s->o.diag, DIAG_ERROR, "stop_failed",
                  "what=\"the mark of a clean stop\" error=\"%s\"", err_text(s->result));
     } else {

@@ -253,6 +253,67 @@ static void an_operation_that_fails_leaves_no_append_without_an_answer(void **st
     }
 }
 
+static void stopped(void *ctx)
+{
+    *(bool *)ctx = true;
+}
+
+/* False: as crash_at. */
+static bool fail_stop_at(uint64_t at)
+{
+    struct crash *c = mem_need_zero(1, sizeof *c);
+    struct log_kit *k = &c->k;
+    bool done = false;
+    c->how = SIM_KILL;
+    log_kit_init(k, 1);
+    k->config.segment_bytes = 2100;
+    assert_int_equal(log_kit_start(k, LOGS, false), OK);
+    for (int step = 0; step < STEPS; step++) {
+        append_step(c, step);
+        if (step == BEFORE) { /* so that there are older files of everything */
+            log_kit_stop(k);
+            assert_int_equal(log_kit_start(k, LOGS, true), OK);
+        }
+    }
+    sim_store_count_from_zero(k->sim);
+    sim_store_fail_at(k->sim, at, ERR_NO_SPACE);
+    log_manager_stop(k->m, stopped, &done);
+    log_kit_drain(k);
+    assert_true(done);
+    bool happened = sim_store_fault_op(k->sim) != SIM_OP_COUNT;
+    bool clean = log_manager_stopped_clean(k->m);
+    log_manager_destroy(k->m);
+    k->m = NULL;
+    assert_true(happened || clean);
+    log_kit_crash(k, SIM_CUT_LOSE); /* the mark is durable, what it promises must be too */
+    assert_int_equal(log_kit_start(k, LOGS, clean), OK);
+    expect_everything(c);
+    for (int i = 0; i < LOGS; i++) { /* and the producer is known */
+        struct log_kit_append a;
+        batch_of(&a, STEPS - 1);
+        assert_int_equal(log_kit_append(k, i, &a), OK);
+        assert_true(a.a.duplicate);
+        log_kit_drain(k);
+        log_kit_append_finish(&a);
+    }
+    log_kit_stop(k);
+    assert_int_equal(log_kit_start(k, LOGS, true), OK);
+    expect_everything(c);
+    log_kit_finish(k);
+    mem_free(c);
+    return happened;
+}
+
+static void a_stop_that_could_not_write_everything_is_not_called_clean(void **state)
+{
+    (void)state;
+    uint64_t at = 0;
+    while (fail_stop_at(at)) {
+        at++;
+    }
+    assert_true(at > 10);
+}
+
 static void sweep(enum sim_cut how, uint64_t seeds)
 {
     for (uint64_t seed = 1; seed <= seeds; seed++) {
@@ -289,6 +350,7 @@ int main(void)
         cmocka_unit_test(what_was_acknowledged_outlives_a_power_cut_anywhere),
         cmocka_unit_test(what_was_acknowledged_outlives_a_torn_power_cut_anywhere),
         cmocka_unit_test(an_operation_that_fails_leaves_no_append_without_an_answer),
+        cmocka_unit_test(a_stop_that_could_not_write_everything_is_not_called_clean),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
