@@ -142,7 +142,7 @@ err net_listen(struct net *net, const struct sockaddr *address, socklen_t size,
                struct listener **ret_listener, char ret_address[NET_ADDRESS_SIZE],
                uint16_t *ret_port)
 {
-    int fd;
+    int fd = -1;
     err e = open_listening(address, size, &fd);
     if (e != OK) {
         return e;
