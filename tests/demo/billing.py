@@ -7,7 +7,7 @@ The table is changed first and the offset is stored afterwards: killed in betwee
 import sqlite3
 import sys
 
-from confluent_kafka import Consumer
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
 broker, path = sys.argv[1:]
 db = sqlite3.connect(path)
@@ -18,15 +18,19 @@ db.commit()
 consumer = Consumer({"bootstrap.servers": broker, "group.id": "billing", "client.id": "billing", "auto.offset.reset": "earliest",
                      "enable.auto.commit": False, "session.timeout.ms": 6000, "log_level": 2})
 consumer.subscribe(["users"])
+uncommitted = False
 while True:
     messages = [m for m in consumer.consume(50, 0.2) if not m.error()]
-    if not messages:
-        continue
     for m in messages:
         db.execute("insert or replace into addresses values (?, ?)", (m.key().decode(), m.value().decode()))
         db.execute("insert into applied values (?, ?, ?)", (run, m.partition(), m.offset()))
     db.commit()
-    try:
-        consumer.commit(asynchronous=False)
-    except Exception as e:  # the broker is away: the next commit covers these too
-        print(f"billing: {e}", file=sys.stderr)
+    uncommitted = uncommitted or bool(messages)
+    if uncommitted:
+        try:
+            consumer.commit(asynchronous=False)
+            uncommitted = False
+        except KafkaException as e:
+            # The broker is away: once more, later. Nothing to commit: the partitions were given anew, and come from the stored offset.
+            uncommitted = e.args[0].code() != KafkaError._NO_OFFSET
+            print(f"billing: {e}", file=sys.stderr)
