@@ -85,11 +85,20 @@ void coord_topic_deleted(struct coord *c, struct str topic)
     if (c->stopping) {
         return; /* the next start finds them */
     }
+    bool found = false;
     list_each_safe(link, after, &c->order)
     {
         struct coord_group *cg = list_entry(link, struct coord_group, link);
         if (map_get_str(&cg->g->topics, topic)) {
             drop_stale(cg);
+            found = true;
+        }
+    }
+    if (found) { /* the append may be refused: then the timer drops what is left */
+        c->stale = true;
+        if (!timer_armed(&c->expiry)) {
+            timer_arm(c->timers, &c->expiry,
+                      clock_mono_ms(c->clock) + c->config->offsets_retention_check_ms);
         }
     }
     coord_drain(c);
