@@ -378,6 +378,10 @@ bool coord_submit(struct coord *c, struct str group_id, struct group_event *even
         event->join.new_member_id = make_member_id(c, &event->join);
     }
     coord_run(cg, event);
+    /* An append that was refused at once ends here, and may answer: that is no call of `done`. */
+    for (struct list *link; !c->draining && (link = list_pop(&c->settling));) {
+        coord_settle(list_entry(link, struct coord_group, settle));
+    }
     bool answered = call->token == 0;
     if (answered) {
         list_remove(&call->link);

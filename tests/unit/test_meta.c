@@ -173,7 +173,7 @@ static void limits_are_named_and_given_back_by_deletions(void **state)
     assert_int_equal(create(k, "t1", 1, NULL, 0), ERR_LIMIT);
     assert_int_equal(drop(k, "t0"), OK);
     for (int i = 0; i < 6; i++) {
-        char name[8];
+        char name[16];
         snprintf(name, sizeof name, "t%d", i);
         assert_int_equal(create(k, name, -1, NULL, 0), OK);
         assert_int_equal(meta_find(k->meta, str_of(name))->partition_count, 2);
