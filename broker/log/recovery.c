@@ -673,11 +673,13 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
                                      &next);
             }
         }
-        log->fresh = true;
-        log_active(log)->fresh = true;
     } else {
         recovery_point = log->next_offset;
     }
+    /* A log that nothing was appended to was never synced, whatever stop there was: the first sync
+     * makes its entries durable. */
+    log->fresh = true;
+    log_active(log)->fresh = true;
     log->snapshot_offset = snapshot;
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;
