@@ -231,6 +231,30 @@ static void final_checkpoint_done(struct log_manager *m)
     }
 }
 
+static struct log_append *first_waiting(struct log_manager *m)
+{
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        const struct log *log = map_value(e);
+        if (!list_empty(&log->waiting)) {
+            return list_entry(log->waiting.next, struct log_append, link);
+        }
+    }
+    return NULL;
+}
+
+/* After a failed sync (with the posix driver the process has ended) nothing more becomes durable:
+ * who waits for it is told at the end, so that its memory is given back. */
+static void fail_waiting(struct log_manager *m)
+{
+    for (struct log_append *a; (a = first_waiting(m));) {
+        list_remove(&a->link);
+        a->log = NULL;
+        if (a->durable) {
+            a->durable(a, ERR_IO);
+        }
+    }
+}
+
 void manager_check_stopped(struct log_manager *m)
 {
     if (!m->stopping || m->checkpointing) {
@@ -239,6 +263,7 @@ void manager_check_stopped(struct log_manager *m)
     if (!m->final_begun && (m->dead || commit_is_idle(m))) {
         m->final_begun = true;
         if (m->dead) {
+            fail_waiting(m);
             final_checkpoint_done(m);
         } else {
             checkpoint_start(m, true, final_checkpoint_done);

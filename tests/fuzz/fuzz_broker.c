@@ -73,7 +73,7 @@ static void step(struct broker_client *c, struct input *in)
         fail(k, ahead, input_byte(in));
     }
     if (sim_store_is_down(k->logs.sim)) {
-        crash(k, 0); /* a failed sync ends the process */
+        crash(k, SIM_CUT_LOSE); /* a failed sync ends the process; test_broker_sim says why so */
     }
     verify_groups(k);
 }

@@ -119,6 +119,7 @@ static void fill_env(struct broker_kit *k)
 static void destroy(struct broker_kit *k)
 {
     log_kit_stop(&k->logs); /* what was under way has ended for the others too */
+    sessions_finish(&k->sessions);
     coord_destroy(k->coord);
     meta_destroy(k->meta);
     k->coord = NULL;
@@ -177,9 +178,7 @@ void broker_kit_stop(struct broker_kit *k)
     sessions_stop(&k->sessions);
     broker_kit_settle(k);
     close_session(k);
-    broker_kit_settle(k); /* what still held a request comes back */
-    sessions_finish(&k->sessions);
-    log_kit_drain(&k->logs);
+    broker_kit_settle(k); /* what still held a request comes back, or with the end of the logs */
     destroy(k);
 }
 

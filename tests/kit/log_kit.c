@@ -207,11 +207,16 @@ static void on_durable(struct log_append *a, err e)
     mine->durable_result = e;
 }
 
-err log_kit_append(struct log_kit *k, int log, struct log_kit_append *a)
+err log_kit_append_to(struct log *log, struct log_kit_append *a)
 {
     a->a.written = on_written;
     a->a.durable = on_durable;
-    return log_append(log_kit_log(k, log), &a->a);
+    return log_append(log, &a->a);
+}
+
+err log_kit_append(struct log_kit *k, int log, struct log_kit_append *a)
+{
+    return log_kit_append_to(log_kit_log(k, log), a);
 }
 
 static void query_done(struct log_query *q)

@@ -55,6 +55,7 @@ void log_kit_batch(struct log_kit_append *a, int32_t count, size_t value_size, u
                    int64_t timestamp, int64_t producer_id, int16_t producer_epoch,
                    int32_t sequence);
 void log_kit_append_finish(struct log_kit_append *a);
+err log_kit_append_to(struct log *log, struct log_kit_append *a);
 err log_kit_append(struct log_kit *k, int log, struct log_kit_append *a); /* submits */
 
 /* Reads from `offset` on as a fetch would (log_warm when it must), into `out`. */

@@ -230,7 +230,7 @@ static void offsets_and_members_are_there_after_every_restart(void **state)
     char id[128];
     create_topic(k, "t");
     for (int i = 0; i < 20; i++) { /* in all partitions of the offsets topic */
-        char group[16];
+        char group[32];
         snprintf(group, sizeof group, "g%d", i);
         assert_int_equal(commit(k, group, "t", i), GROUP_OK);
     }
@@ -239,7 +239,7 @@ static void offsets_and_members_are_there_after_every_restart(void **state)
         restart(k, how);
         assert_int_equal(coord_group_count(k->coord), 21);
         for (int i = 0; i < 20; i++) {
-            char group[16];
+            char group[32];
             snprintf(group, sizeof group, "g%d", i);
             assert_int_equal(offset_of(k, group, "t"), i);
         }
@@ -449,7 +449,7 @@ static void a_partition_that_cannot_be_read_refuses_its_groups_and_no_others(voi
     char path[64];
     int32_t bad = coord_partition_of(STR("g0"), 3);
     for (int i = 0; i < 9; i++) {
-        char group[16];
+        char group[32];
         snprintf(group, sizeof group, "g%d", i);
         assert_int_equal(commit(k, group, "t", i), GROUP_OK);
     }
@@ -458,7 +458,7 @@ static void a_partition_that_cannot_be_read_refuses_its_groups_and_no_others(voi
     sim_store_flip(k->logs.sim, path, 70, 1);
     assert_int_equal(broker_kit_start(k, true), OK);
     for (int i = 0; i < 9; i++) {
-        char group[16];
+        char group[32];
         snprintf(group, sizeof group, "g%d", i);
         bool refused = coord_partition_of(str_of(group), 3) == bad;
         assert_int_equal(coord_check(k->coord, str_of(group)), refused ? GROUP_LOADING : GROUP_OK);
@@ -631,7 +631,7 @@ static void groups_are_in_the_partition_that_kafka_chooses(void **state)
     assert_int_equal(coord_partition_of(STR(""), 50), 0);
     assert_int_equal(coord_partition_of(STR("polygenelubricants"), 50), 0); /* INT32_MIN */
     for (int i = 0; i < 1000; i++) {
-        char text[16];
+        char text[32];
         snprintf(text, sizeof text, "group-%d", i);
         int32_t p = coord_partition_of(str_of(text), 50);
         assert_true(p >= 0 && p < 50);

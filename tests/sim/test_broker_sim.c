@@ -1,0 +1,314 @@
+/* A broker without a network and a client that asks for anything, while disks fill, operations
+ * fail, the process is killed and the power goes. All of it follows from one seed.
+ *
+ * What must hold:
+ *   - every answer is one of its API and version, whole, and for a question that was asked
+ *   - what is served has a good checksum, and what was acknowledged with acks=all is there,
+ * whatever happened since
+ *   - a start never fails, and after a clean stop topics, groups and offsets are as they were (a
+ *     topic whose creation could be neither finished nor undone may come to be)
+ *
+ * SEED=n runs that seed alone; RUNS=n sets how many are run. A failure prints its seed.
+ */
+#include "base/check.h"
+#include "base/mem.h"
+#include "tests/kit/broker_client.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+enum { STEPS = 150, PROMISES = 8 };
+
+struct promise { /* an append of our own that was durable */
+    struct uuid topic;
+    int64_t end; /* the high watermark is at least here */
+};
+
+struct world {
+    struct broker_kit k;
+    struct broker_client c;
+    struct rng rng;
+    struct promise promises[PROMISES];
+    int promise_count;
+    uint64_t restarts, crashes, faults, appends;
+};
+
+static bool chance(struct world *w, uint64_t percent)
+{
+    return rng_below(&w->rng, 100) < percent;
+}
+
+static void start(struct world *w, bool clean)
+{
+    sim_store_count_from_zero(w->k.logs.sim);
+    check(broker_kit_start(&w->k, clean) == OK);
+}
+
+static void look_at_promises(struct world *w)
+{
+    for (int i = 0; i < w->promise_count; i++) {
+        struct log *log = log_manager_find(w->k.logs.m, w->promises[i].topic, 0);
+        check(!log || log_high_watermark(log) >= w->promises[i].end); /* or it was deleted */
+    }
+}
+
+static void crash(struct world *w)
+{
+    w->crashes++;
+    /* A failed sync leaves pages that are in the cache and not on the disk, and nobody can tell. A
+     * start that finds them there takes them for durable: until there is a journal to write them
+     * again from, only the end of the machine's memory ends that. */
+    bool lies =
+        sim_store_is_down(w->k.logs.sim) && (sim_store_fault_op(w->k.logs.sim) == SIM_SYNC ||
+                                             sim_store_fault_op(w->k.logs.sim) == SIM_SYNC_DIR);
+    uint64_t least = lies ? SIM_CUT_LOSE : SIM_KILL;
+    broker_kit_crash(&w->k, (enum sim_cut)(least + rng_below(&w->rng, 3 - least)));
+    start(w, false);
+    look_at_promises(w);
+}
+
+/* What is lasting, as text: a clean stop and a start must not change it. */
+static void describe(struct world *w, struct buf *out)
+{
+    for (int32_t i = 0; i < meta_topic_count(w->k.meta); i++) {
+        const struct topic *t = meta_topic_at(w->k.meta, i);
+        buf_printf(out, "topic %.*s v%d", STR_ARG(t->name), t->version);
+        for (int32_t p = 0; p < t->partition_count; p++) {
+            struct log *log = log_manager_find(w->k.logs.m, t->id, p);
+            check(log);
+            buf_printf(out, " %lld..%lld", (long long)log_start_offset(log),
+                       (long long)log_high_watermark(log));
+        }
+        buf_printf(out, "\n");
+    }
+    for (const struct group *g = coord_group_first(w->k.coord); g;
+         g = coord_group_next(w->k.coord, g)) {
+        if ((!g->metadata && g->offset_count == 0) ||
+            meta_find(w->k.meta, STR(COORD_TOPIC))->version > 1) {
+            continue; /* nothing of it is lasting; somebody gave the offsets topic a retention */
+        }
+        buf_printf(out, "group %.*s members=%zu offsets=%zu\n", STR_ARG(g->id),
+                   g->metadata ? g->metadata->member_count : 0, g->offset_count);
+    }
+}
+
+/* Groups in the order of their names: they come to be in another order when they are replayed. */
+static int compare_lines(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static void sort_lines(struct buf *text)
+{
+    char *lines[256];
+    size_t n = 0;
+    struct buf out = {0};
+    char *rest = NULL;
+    check(buf_reserve(text, 1));
+    text->ptr[text->len] = 0;
+    for (char *at = strtok_r(text->ptr, "\n", &rest); at; at = strtok_r(NULL, "\n", &rest)) {
+        check(n < sizeof lines / sizeof *lines);
+        lines[n++] = at;
+    }
+    qsort(lines, n, sizeof *lines, compare_lines);
+    for (size_t i = 0; i < n; i++) {
+        buf_printf(&out, "%s\n", lines[i]);
+    }
+    buf_finish(text);
+    *text = out;
+}
+
+/* Every line of `before` is one of `after`, where nothing but empty topics is new. */
+static bool is_kept(struct buf *before, struct buf *after)
+{
+    char *rest = NULL;
+    check(buf_reserve(before, 1) && buf_reserve(after, 1));
+    before->ptr[before->len] = 0;
+    after->ptr[after->len] = 0;
+    const char *old = before->ptr;
+    for (char *line = strtok_r(after->ptr, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        size_t n = strlen(line);
+        if (strncmp(old, line, n) == 0 && old[n] == '\n') {
+            old += n + 1;
+        } else if (strncmp(line, "topic ", 6) != 0 || !strstr(line, " v1 0..0")) {
+            return false;
+        }
+    }
+    return *old == 0;
+}
+
+static void restart(struct world *w)
+{
+    struct buf before = {0};
+    struct buf after = {0};
+    w->restarts++;
+    sim_store_count_from_zero(w->k.logs.sim); /* nothing fails in a clean stop */
+    sim_store_set_limit(w->k.logs.sim, -1);
+    broker_kit_hang_up(&w->k);
+    broker_kit_settle(&w->k);
+    describe(w, &before);
+    broker_kit_stop(&w->k);
+    check(!sim_store_is_down(w->k.logs.sim));
+    start(w, true);
+    describe(w, &after);
+    sort_lines(&before);
+    sort_lines(&after);
+    if (!is_kept(&before, &after)) {
+        fprintf(stderr, "before:\n%safter:\n%s", buf_text(&before), buf_text(&after));
+        check(!"a clean stop changes nothing");
+    }
+    buf_finish(&before);
+    buf_finish(&after);
+    look_at_promises(w);
+}
+
+/* Written past the API, so that it is known whose it is. */
+static void append(struct world *w)
+{
+    const struct topic *t = meta_find(w->k.meta, STR("t"));
+    struct log *log = t ? log_manager_find(w->k.logs.m, t->id, 0) : NULL;
+    struct log_kit_append a;
+    if (!log || w->promise_count == PROMISES) {
+        return;
+    }
+    struct uuid id = t->id;
+    log_kit_batch(&a, 3, 50, 1, w->k.logs.clock.wall_ms, -1, -1, -1);
+    err e = log_kit_append_to(log, &a);
+    broker_kit_settle(&w->k);
+    if (!e && a.durable == 1 && a.durable_result == OK) {
+        w->promises[w->promise_count++] = (struct promise){.topic = id, .end = a.a.base_offset + 3};
+        w->appends++;
+    }
+    if (sim_store_is_down(w->k.logs.sim)) {
+        crash(w); /* before the memory goes that it borrows */
+    }
+    log_kit_append_finish(&a);
+}
+
+static void fault(struct world *w)
+{
+    static const err errors[] = {ERR_NO_SPACE, ERR_IO, ERR_NO_FILES};
+    struct sim_store *sim = w->k.logs.sim;
+    uint64_t at = sim_store_operations(sim) + rng_below(&w->rng, 40);
+    w->faults++;
+    if (chance(w, 50)) {
+        sim_store_fail_at(sim, at, errors[rng_below(&w->rng, 3)]);
+    } else if (chance(w, 50)) {
+        sim_store_cut_at(sim, at, (enum sim_cut)rng_below(&w->rng, 3));
+    } else {
+        sim_store_set_limit(sim, chance(w, 50) ? -1 : sim_store_used(sim) + 1000);
+    }
+}
+
+static void step(struct world *w)
+{
+    if (chance(w, 70)) {
+        uint64_t row = rng_below(&w->rng, (uint64_t)api_row_count);
+        broker_client_ask(&w->c, &api_rows[row]);
+    } else if (chance(w, 30)) {
+        broker_kit_advance(&w->k, (int64_t)rng_below(&w->rng, 20000));
+        broker_client_look(&w->c);
+    } else if (chance(w, 30)) {
+        append(w);
+    } else if (chance(w, 20)) {
+        broker_kit_hang_up(&w->k);
+    } else if (chance(w, 30)) {
+        restart(w);
+    } else if (chance(w, 30)) {
+        crash(w);
+    } else if (chance(w, 20)) {
+        sim_store_evict(w->k.logs.sim);
+    } else {
+        fault(w);
+    }
+    if (sim_store_is_down(w->k.logs.sim)) {
+        crash(w);
+    }
+    for (const struct group *g = coord_group_first(w->k.coord); g;
+         g = coord_group_next(w->k.coord, g)) {
+        group_verify(g);
+    }
+}
+
+static void run(uint64_t seed, uint64_t *ret_answers)
+{
+    static const char *const sets[] = {"offsets.topic.num.partitions=2", "num.partitions=2",
+                                       "rivulet.partitions.max=12", NULL};
+    struct world *w = mem_need_zero(1, sizeof *w);
+    rng_init(&w->rng, seed);
+    broker_kit_init(&w->k, seed, sets);
+    broker_client_init(&w->c, &w->k, seed + 1);
+    w->k.logs.printed = getenv("PRINT") != NULL;
+    start(w, false);
+    for (int i = 0; i < STEPS; i++) {
+        step(w);
+    }
+    restart(w);
+    *ret_answers += w->c.answers;
+    broker_client_finish(&w->c);
+    broker_kit_finish(&w->k);
+    mem_free(w);
+}
+
+/* A broken check ends the process: each run has one of its own, so that the seed can be told. */
+static bool run_apart(uint64_t seed, uint64_t *ret_answers)
+{
+    int pipes[2];
+    if (pipe(pipes)) {
+        return false;
+    }
+    pid_t child = fork();
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        signal(SIGABRT, SIG_DFL);
+        signal(SIGILL, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
+        uint64_t answers = 0;
+        run(seed, &answers);
+        bool told = write(pipes[1], &answers, sizeof answers) == sizeof answers;
+        fflush(NULL);
+        exit(told ? 0 : 1);
+    }
+    close(pipes[1]);
+    uint64_t answers = 0;
+    bool good = read(pipes[0], &answers, sizeof answers) == sizeof answers;
+    int status = 0;
+    good = waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status) && good;
+    close(pipes[0]);
+    *ret_answers += answers;
+    return good;
+}
+
+static void a_broker_keeps_its_word_whatever_happens(void **state)
+{
+    (void)state;
+    const char *seed = getenv("SEED");
+    const char *runs = getenv("RUNS");
+    uint64_t first = seed ? strtoull(seed, NULL, 10) : 1;
+    uint64_t count = seed ? 1 : runs ? strtoull(runs, NULL, 10) : 300;
+    uint64_t answers = 0;
+    for (uint64_t i = first; i < first + count; i++) {
+        if (!run_apart(i, &answers)) {
+            fail_msg("SEED=%llu", (unsigned long long)i);
+        }
+    }
+    print_message("%llu runs, %llu answers\n", (unsigned long long)count,
+                  (unsigned long long)answers);
+    assert_true(answers > count * 20);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_broker_keeps_its_word_whatever_happens),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
