@@ -287,6 +287,18 @@ static void stop_begun(struct work *work)
     manager_work_done(m);
 }
 
+/* What a failed write left behind, and could not be cut either, is cut now: a start would take
+ * whole batches there for good ones, and they were refused. */
+static void cut_tails(struct log_manager *m)
+{
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        struct log *log = map_value(e);
+        if (log->truncate && !list_linked(&log->dirty_link)) {
+            list_push(&m->dirty, &log->dirty_link);
+        }
+    }
+}
+
 void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
 {
     m->stopping = true;
@@ -296,6 +308,7 @@ void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
     timer_disarm(m->o.timers, &m->checkpoint);
     timer_disarm(m->o.timers, &m->sync_again);
     removals_forget(m);
+    cut_tails(m);
     commit_submit(m);
     m->stop_work.run = stop_run;
     m->stop_work.done = stop_begun;

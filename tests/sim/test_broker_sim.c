@@ -162,10 +162,13 @@ static void restart(struct world *w)
     describe(w, &after);
     sort_lines(&before);
     sort_lines(&after);
+    struct buf shown = {0};
+    buf_printf(&shown, "before:\n%safter:\n%s", buf_text(&before), buf_text(&after));
     if (!is_kept(&before, &after)) {
-        fprintf(stderr, "before:\n%safter:\n%s", buf_text(&before), buf_text(&after));
+        fputs(buf_text(&shown), stderr);
         check(!"a clean stop changes nothing");
     }
+    buf_finish(&shown);
     buf_finish(&before);
     buf_finish(&after);
     look_at_promises(w);

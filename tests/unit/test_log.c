@@ -555,13 +555,44 @@ static void epochs_of_every_start_end_where_the_next_begins(void **state)
     done(k);
 }
 
+/* Found by test_broker_sim: a start after a clean stop took a batch for good that had been refused.
+ */
+static void a_refused_batch_is_gone_also_when_its_bytes_could_not_be_cut_at_once(void **state)
+{
+    (void)state;
+    struct log_kit *k = fresh(1);
+    struct log_kit_append a;
+    struct log_kit_append b;
+    append_one(k, 1, 100, 0, T0);
+    log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
+    log_kit_batch(&b, 1, 100, 2, T0, -1, -1, -1);
+    sim_store_set_limit(k->sim, sim_store_used(k->sim) + (int64_t)a.bytes.len + 10);
+    assert_int_equal(log_kit_append(k, 0, &a), OK);
+    assert_int_equal(log_kit_append(k, 0, &b), OK);
+    log_manager_submit(k->m);
+    sim_store_count_from_zero(k->sim);
+    assert_true(sim_worker_run(&k->writer)); /* cut short behind the first of the two */
+    sim_store_fail_at(k->sim, sim_store_operations(k->sim), ERR_IO); /* of the truncation */
+    log_kit_drain(k);
+    assert_int_equal(sim_store_fault_op(k->sim), SIM_TRUNCATE);
+    assert_int_equal(a.written_result, ERR_NO_SPACE);
+    assert_int_equal(b.written_result, ERR_NO_SPACE);
+    log_kit_append_finish(&a);
+    log_kit_append_finish(&b);
+    log_kit_stop(k);
+    sim_store_set_limit(k->sim, -1);
+    assert_int_equal(log_kit_start(k, 1, true), OK);
+    assert_int_equal(log_end_offset(log_kit_log(k, 0)), 1);
+    done(k);
+}
+
 static void log_made(void *ctx, err e)
 {
     *(err *)ctx = e;
 }
 
-/* Found by test_broker_sim: its directory's entries had never been synced, and nobody knew after the
- * clean stop; the power cut took the directory with what had been acknowledged. */
+/* Found by test_broker_sim: its directory's entries had never been synced, and nobody knew after
+ * the clean stop; the power cut took the directory with what had been acknowledged. */
 static void a_log_that_was_empty_at_a_clean_stop_keeps_what_comes_then(void **state)
 {
     (void)state;
@@ -597,6 +628,7 @@ int main(void)
         cmocka_unit_test(rot_is_answered_where_it_is_and_nowhere_else),
         cmocka_unit_test(indexes_that_are_missing_or_wrong_are_made_again),
         cmocka_unit_test(a_deleted_log_refuses_appends_wakes_its_watchers_and_goes_from_the_disk),
+        cmocka_unit_test(a_refused_batch_is_gone_also_when_its_bytes_could_not_be_cut_at_once),
         cmocka_unit_test(a_log_that_was_empty_at_a_clean_stop_keeps_what_comes_then),
         cmocka_unit_test(epochs_of_every_start_end_where_the_next_begins),
     };
