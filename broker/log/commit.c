@@ -6,6 +6,11 @@
  * segments that were written since the last one; when all of them are synced, every log's high
  * watermark moves to the written end that it had when the group was formed.
  *
+ * A small write group that only `durable` waits for is written and synced by the syncer, one work
+ * item behind the other, with one hand-over and one wake-up for both; while a sync is under way
+ * such a group waits and grows. Groups with a `written`, large ones, new files and all that is odd
+ * go the long way: the writer, the loop, the syncer.
+ *
  * Invariants:
  *   C1  within a log, a segment is synced before the next one of the same group: what is durable is
  * a prefix C2  a segment's directory entry is durable before anything in it counts
@@ -19,8 +24,9 @@
 #include <limits.h>
 
 enum {
-    PART_IOV = 1024,     /* batches of one part; IOV_MAX */
-    SYNC_AGAIN_MS = 100, /* after a sync that wanted a descriptor */
+    PART_IOV = 1024,         /* batches of one part; IOV_MAX */
+    CHAIN_BYTES = 64 * 1024, /* a larger group is better written while another one is synced */
+    SYNC_AGAIN_MS = 100,     /* after a sync that wanted a descriptor */
 };
 
 struct write_part {
@@ -33,13 +39,14 @@ struct write_part {
     int batches;                  /* appends of log->writing that this part stands for */
     struct buf index[FILE_KINDS]; /* owned: entries for the two indexes */
     int64_t index_position[FILE_KINDS];
-    bool create;       /* the segment's first part */
-    bool truncate;     /* cut the file to `position` first */
-    bool created;      /* out: the file is there */
-    bool index_failed; /* out */
-    err result;        /* out */
-    err index_error;   /* out */
-    struct mark end;   /* of the log behind this part */
+    bool create;              /* the segment's first part */
+    bool truncate;            /* cut the file to `position` first */
+    bool created;             /* out: the file is there */
+    bool index_failed;        /* out */
+    err result;               /* out */
+    err index_error;          /* out */
+    struct mark end;          /* of the log behind this part */
+    struct sync_log *covered; /* in the sync group that is chained behind it; NULL: none */
     struct list link;
 };
 
@@ -48,6 +55,7 @@ struct write_group {
     struct log_manager *m;
     struct arena arena;
     struct list parts; /* struct write_part */
+    int part_count;    /* of parts */
 };
 
 struct sync_item {
@@ -71,6 +79,9 @@ struct sync_group {
     bool unopened; /* out: with `result`: it was not a sync that failed, nothing is uncertain */
     err result;    /* out */
 };
+
+static void sync_run(struct work *work);
+static void sync_done(struct work *work);
 
 void manager_work(struct log_manager *m, struct worker *worker, struct work *work)
 {
@@ -126,6 +137,7 @@ static struct write_part *part_begin(struct write_group *g, struct segment *s)
     p->index_position[FILE_INDEX] = (int64_t)s->tail.index_count * INDEX_ENTRY_SIZE;
     p->index_position[FILE_TIMEINDEX] = (int64_t)s->tail.time_count * TIME_ENTRY_SIZE;
     list_push(&g->parts, &p->link);
+    g->part_count++;
     return p;
 }
 
@@ -355,9 +367,12 @@ static void take_written(struct write_part *p)
         s->tail.index_count = s->index_written;
         s->tail.time_count = s->time_written;
     }
-    if (p->end.offset > log->written.offset || p->create ||
-        p->end.base_offset > log->written.base_offset) {
-        log->written = p->end;
+    bool moved = p->end.offset > log->written.offset || p->create ||
+                 p->end.base_offset > log->written.base_offset;
+    log->written = moved ? p->end : log->written;
+    if (moved && p->covered) {
+        p->covered->end = log->written;
+    } else if (moved) {
         if (!list_linked(&log->synced_link)) {
             log_ref(log);
             list_push(&m->written, &log->synced_link);
@@ -451,10 +466,72 @@ static void write_done(struct work *work)
     manager_work_done(m);
 }
 
+static struct sync_group *sync_create(struct log_manager *m, int items, int logs)
+{
+    struct sync_group *g = mem_need_zero(1, sizeof *g);
+    g->m = m;
+    g->work.run = sync_run;
+    g->work.done = sync_done;
+    g->items = mem_need_zero((size_t)items + 1, sizeof *g->items);
+    g->logs = mem_need_zero((size_t)logs + 1, sizeof *g->logs);
+    return g;
+}
+
+/* Of what is pending: it is small, and only that it is durable is waited for. */
+static bool is_short_way(const struct log_manager *m)
+{
+    return !m->pending_told && m->pending_bytes <= CHAIN_BYTES;
+}
+
+/* Nothing of it needs more than its file's fdatasync. */
+static bool is_plain(const struct write_part *p)
+{
+    return p->count > 0 && !p->create && !p->truncate && p->use[FILE_LOG].ref && !p->log->fresh &&
+           !p->use[FILE_LOG].segment->fresh;
+}
+
+static bool may_chain(const struct log_manager *m, const struct write_group *g)
+{
+    if (m->sync || !list_empty(&m->unsynced) || !list_empty(&m->written)) {
+        return false; /* the group would not be all that was written and is not synced */
+    }
+    list_each(node, &g->parts)
+    {
+        if (!is_plain(list_entry(node, struct write_part, link))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void chain(struct log_manager *m, struct write_group *g)
+{
+    struct sync_group *s = sync_create(m, g->part_count, g->part_count);
+    list_each(node, &g->parts)
+    {
+        struct write_part *p = list_entry(node, struct write_part, link);
+        if (!s->log_count || s->logs[s->log_count - 1].log != p->log) {
+            file_use_begin(&s->items[s->item_count++].use, p->use[FILE_LOG].segment, FILE_LOG,
+                           STORE_WRITE);
+            log_ref(p->log);
+            p->log->under_way++;
+            s->logs[s->log_count++] = (struct sync_log){p->log, p->log->durable};
+        }
+        p->covered = &s->logs[s->log_count - 1]; /* its end is what gets written */
+    }
+    g->work.quiet = true;
+    m->sync = s;
+    manager_work(m, m->o.syncer, &g->work);
+    manager_work(m, m->o.syncer, &s->work);
+}
+
 static void write_begin(struct log_manager *m)
 {
     struct write_group *g = mem_need_zero(1, sizeof *g);
     int64_t now_ms = clock_wall_ms(m->o.clock);
+    bool short_way = is_short_way(m);
+    m->pending_bytes = 0;
+    m->pending_told = false;
     g->m = m;
     g->work.run = write_run;
     g->work.done = write_done;
@@ -479,7 +556,11 @@ static void write_begin(struct log_manager *m)
         return;
     }
     m->write = g;
-    manager_work(m, m->o.writer, &g->work);
+    if (short_way && may_chain(m, g)) {
+        chain(m, g);
+    } else {
+        manager_work(m, m->o.writer, &g->work);
+    }
 }
 
 /* ---- syncing */
@@ -589,12 +670,7 @@ static void sync_done(struct work *work)
 
 static void sync_begin(struct log_manager *m)
 {
-    struct sync_group *g = mem_need_zero(1, sizeof *g);
-    g->m = m;
-    g->work.run = sync_run;
-    g->work.done = sync_done;
-    g->items = mem_need_zero((size_t)list_count(&m->unsynced) + 1, sizeof *g->items);
-    g->logs = mem_need_zero((size_t)list_count(&m->written) + 1, sizeof *g->logs);
+    struct sync_group *g = sync_create(m, list_count(&m->unsynced), list_count(&m->written));
     for (struct list *node; (node = list_pop(&m->unsynced));) {
         struct segment *s = list_entry(node, struct segment, sync_link);
         struct sync_item *item = &g->items[g->item_count++];
@@ -620,7 +696,7 @@ void commit_submit(struct log_manager *m)
         }
         return;
     }
-    if (!m->write && !list_empty(&m->dirty)) {
+    if (!m->write && !list_empty(&m->dirty) && !(m->sync && is_short_way(m))) {
         write_begin(m);
     }
     if (!m->sync && !timer_armed(&m->sync_again) &&

@@ -170,6 +170,8 @@ struct log_manager {
     int open_files;            /* in slots */
     struct write_group *write; /* under way; NULL */
     struct sync_group *sync;   /* under way; NULL */
+    int64_t pending_bytes;     /* of the batches in dirty logs, since the last write group */
+    bool pending_told;         /* one of them has `written` */
     struct map
         starts; /* log-start-offset-checkpoint of the last run: "TOPIC-N" -> int64 + 1 as pointer */
     struct map recovery_points; /* likewise recovery-point-offset-checkpoint */

@@ -138,6 +138,8 @@ err log_append(struct log *log, struct log_append *a)
     }
     a->log = log;
     list_push(&log->pending, &a->link);
+    m->pending_bytes += (int64_t)a->size;
+    m->pending_told = m->pending_told || a->written || !a->durable;
     if (!list_linked(&log->dirty_link)) {
         list_push(&m->dirty, &log->dirty_link);
     }

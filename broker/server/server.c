@@ -319,6 +319,7 @@ static void on_turn(uv_prepare_t *prepare)
     bool more = true;
     while (more) {
         more = sessions_run(&s->sessions);
+        more = worker_thread_poll(s->syncer) || more; /* quiet ones: they did not wake the loop */
         if (s->unsubmitted) {
             s->unsubmitted = false;
             log_manager_submit(s->logs);

@@ -4,8 +4,8 @@
  *
  * Invariants:
  *  1. Items run and complete in the order of their submission.
- *  2. `wake` is called when [finished] becomes non-empty, so once a batch of completions: poll
- * takes all.
+ *  2. `wake` is called when an item that is not quiet comes into [finished] and there was no call
+ * since the last poll, so once a batch of completions: poll takes all.
  */
 #include "broker/store/worker.h"
 
@@ -32,6 +32,7 @@ struct worker_thread {
     pthread_cond_t drained; /* for destroy: something was added to finished */
     struct list queue;      /* of struct work, to run */
     struct list finished;   /* of struct work, to complete */
+    bool woken;             /* `wake` was called for what is in finished */
     bool stop;              /* the thread ends when the queue is empty */
 };
 
@@ -56,10 +57,11 @@ static void *run_thread(void *arg)
         pthread_mutex_unlock(&t->mutex);
         work->run(work);
         pthread_mutex_lock(&t->mutex);
-        bool wake = list_empty(&t->finished); /* invariant 2 */
+        bool wake = !work->quiet && !t->woken; /* invariant 2 */
+        t->woken = t->woken || wake;
         list_push(&t->finished, &work->link);
+        pthread_cond_signal(&t->drained); /* costs nothing while nobody waits */
         if (wake) {
-            pthread_cond_signal(&t->drained);
             pthread_mutex_unlock(&t->mutex);
             t->wake(t->ctx);
             pthread_mutex_lock(&t->mutex);
@@ -110,7 +112,7 @@ struct worker *worker_thread_create(const char *name, void (*wake)(void *ctx), v
 }
 
 /* Completes what is in [finished]; waits until something is when asked to. */
-static void complete(struct worker_thread *t, bool wait)
+static bool complete(struct worker_thread *t, bool wait)
 {
     struct list due;
     list_init(&due);
@@ -119,17 +121,21 @@ static void complete(struct worker_thread *t, bool wait)
         pthread_cond_wait(&t->drained, &t->mutex);
     }
     list_splice(&due, &t->finished);
+    t->woken = false;
     pthread_mutex_unlock(&t->mutex);
+    bool any = !list_empty(&due);
     for (struct list *first; (first = list_pop(&due));) {
         struct work *work = list_entry(first, struct work, link);
         t->outstanding--;
         work->done(work); /* may free the item, or submit it again */
     }
+    return any;
 }
 
-void worker_thread_poll(struct worker *worker)
+bool worker_thread_poll(struct worker *worker)
 {
-    complete(of(worker), false);
+    struct worker_thread *t = of(worker);
+    return t->outstanding > 0 && complete(t, false);
 }
 
 bool worker_thread_idle(const struct worker *worker)

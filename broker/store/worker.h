@@ -15,7 +15,8 @@ struct work {
     void (*run)(struct work *work); /* on the worker: may block; touches only what the item owns */
     void (*done)(
         struct work *work); /* on the loop, after run; may free the item or submit it again */
-    struct list link;       /* the worker's, while it is submitted */
+    bool quiet;       /* its completion may wait for that of an item behind it, or for a poll */
+    struct list link; /* the worker's, while it is submitted */
 };
 
 struct worker {
@@ -31,6 +32,7 @@ static inline void worker_submit(struct worker *worker, struct work *work)
  * the loop then calls worker_thread_poll. Destroying waits until every submitted item has run, and
  * completes what is left. */
 struct worker *worker_thread_create(const char *name, void (*wake)(void *ctx), void *ctx);
-void worker_thread_poll(struct worker *worker); /* on the loop: runs every `done` that is due */
+bool worker_thread_poll(
+    struct worker *worker); /* on the loop: runs every `done` that is due; true: there was one */
 bool worker_thread_idle(const struct worker *worker); /* nothing submitted and not completed */
 void worker_thread_destroy(struct worker *worker);

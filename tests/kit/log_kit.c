@@ -219,6 +219,13 @@ err log_kit_append(struct log_kit *k, int log, struct log_kit_append *a)
     return log_kit_append_to(log_kit_log(k, log), a);
 }
 
+err log_kit_append_durable(struct log_kit *k, int log, struct log_kit_append *a)
+{
+    a->a.written = NULL;
+    a->a.durable = on_durable;
+    return log_append(log_kit_log(k, log), &a->a);
+}
+
 static void query_done(struct log_query *q)
 {
     q->log = NULL;

@@ -57,6 +57,8 @@ void log_kit_batch(struct log_kit_append *a, int32_t count, size_t value_size, u
 void log_kit_append_finish(struct log_kit_append *a);
 err log_kit_append_to(struct log *log, struct log_kit_append *a);
 err log_kit_append(struct log_kit *k, int log, struct log_kit_append *a); /* submits */
+err log_kit_append_durable(struct log_kit *k, int log,
+                           struct log_kit_append *a); /* without `written`: the short way */
 
 /* Reads from `offset` on as a fetch would (log_warm when it must), into `out`. */
 err log_kit_read(struct log_kit *k, int log, int64_t offset, size_t max_bytes, struct buf *out);

@@ -3,6 +3,7 @@
 #include "tests/kit/sim_worker.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -71,14 +72,27 @@ static void item_done(struct work *work)
     free(item);
 }
 
-static void submit(struct fixture *f, size_t id, bool waits)
+static struct item *item_create(struct fixture *f, size_t id, bool waits)
 {
     struct item *item = calloc(1, sizeof *item);
     assert_non_null(item);
-    *item = (struct item){
-        .work = {.run = run_item, .done = item_done},
-          .f = f, .id = id, .waits = waits
-    };
+    item->work.run = run_item;
+    item->work.done = item_done;
+    item->f = f;
+    item->id = id;
+    item->waits = waits;
+    return item;
+}
+
+static void submit(struct fixture *f, size_t id, bool waits)
+{
+    worker_submit(f->worker, &item_create(f, id, waits)->work);
+}
+
+static void submit_quiet(struct fixture *f, size_t id)
+{
+    struct item *item = item_create(f, id, false);
+    item->work.quiet = true;
     worker_submit(f->worker, &item->work);
 }
 
@@ -262,6 +276,32 @@ static void a_simulated_worker_does_nothing_by_itself(void **state)
     assert_true(sim_worker_idle(&w));
 }
 
+static void a_quiet_completion_comes_with_the_one_behind_it(void **state)
+{
+    struct fixture *f = *state;
+    submit_quiet(f, 0);
+    submit(f, 1, true);
+    sem_post(&f->gate);
+    wait_on(&f->woken);
+    assert_true(worker_thread_poll(f->worker));
+    assert_int_equal(f->done_count, 2);
+    assert_int_equal(f->done[0], 0);
+    assert_int_equal(f->done[1], 1);
+    assert_int_equal(sem_trywait(&f->woken), -1); /* once for both */
+    assert_false(worker_thread_poll(f->worker));
+}
+
+static void a_quiet_completion_is_there_for_a_poll(void **state)
+{
+    struct fixture *f = *state;
+    submit_quiet(f, 0);
+    while (!worker_thread_poll(f->worker)) {
+        sched_yield();
+    }
+    assert_int_equal(f->done_count, 1);
+    assert_int_equal(sem_trywait(&f->woken), -1);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
@@ -270,6 +310,8 @@ int main(void)
         TEST(items_run_and_complete_in_the_order_of_submission),
         TEST(a_batch_of_completions_wakes_once),
         TEST(a_poll_makes_the_next_completion_wake_again),
+        TEST(a_quiet_completion_comes_with_the_one_behind_it),
+        TEST(a_quiet_completion_is_there_for_a_poll),
         TEST(destroying_waits_for_what_is_under_way_and_completes_it),
         TEST(what_a_completion_submits_is_not_lost_either),
         TEST(a_worker_without_work_has_no_thread_and_goes_quietly),
