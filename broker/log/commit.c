@@ -112,6 +112,16 @@ bool commit_is_idle(const struct log_manager *m)
            list_empty(&m->written);
 }
 
+void commit_forget(struct log_manager *m)
+{
+    for (struct list *node; (node = list_pop(&m->unsynced));) {
+        segment_unref(list_entry(node, struct segment, sync_link));
+    }
+    for (struct list *node; (node = list_pop(&m->written));) {
+        log_unref(list_entry(node, struct log, synced_link));
+    }
+}
+
 /* ---- placing */
 
 static int list_count(const struct list *l)

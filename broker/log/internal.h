@@ -284,6 +284,7 @@ void manager_say_unsubmitted(struct log_manager *m);
 void commit_submit(struct log_manager *m);
 bool commit_is_idle(const struct log_manager *m);
 void sync_again_fire(struct timer *timer);
+void commit_forget(struct log_manager *m); /* what no sync group will take: one has failed */
 void manager_work(struct log_manager *m, struct worker *worker,
                   struct work *work); /* counts it; manager_work_done in its done */
 void manager_work_done(struct log_manager *m);

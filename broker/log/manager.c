@@ -54,6 +54,7 @@ void log_manager_destroy(struct log_manager *m)
     timer_disarm(m->o.timers, &m->checkpoint);
     timer_disarm(m->o.timers, &m->sync_again);
     removals_forget(m);
+    commit_forget(m);
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
         free_log(map_value(e));
     }
