@@ -70,7 +70,8 @@ struct load_conn {
     int index; /* among those of its kind */
     int fd;    /* owned */
     bool wants_write;
-    bool ready;                    /* the kind's: what has to be asked first has been */
+    bool found;                    /* the kind's: what has to be asked first has been */
+    bool ready;                    /* there was an answer that counts */
     struct iovec out[FRAME_PARTS]; /* what is left to send of a frame */
     int out_count;
     struct writer writer; /* owned: a frame of its own */

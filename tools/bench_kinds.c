@@ -85,8 +85,10 @@ static const char undecodable[] = "an answer that does not decode";
 
 /* A topic or a coordinator that is new may need a moment before it serves; nothing is counted
  * then. */
-static const char *judge(const struct load *l, int16_t code)
+static const char *judge(struct load_conn *c, int16_t code)
 {
+    const struct load *l = c->load;
+    c->ready = c->ready || (code == KERR_NONE && (c->found || c->kind != &kind_commit));
     if (code == KERR_NONE || (!l->measuring && kafka_error_is_retriable(code))) {
         return NULL;
     }
@@ -217,7 +219,7 @@ static const char *produce_answer(struct load_conn *c, const uint8_t *p, size_t 
         l->records += l->o.batch_records;
         l->bytes += (int64_t)l->batch.len;
     }
-    return judge(l, r->topics[0].partitions[0].error_code);
+    return judge(c, r->topics[0].partitions[0].error_code);
 }
 
 static const char *no_answer(struct load_conn *c, const uint8_t *p, size_t size, int64_t now_us)
@@ -315,8 +317,9 @@ static const char *fetch_answer(struct load_conn *c, const uint8_t *p, size_t si
     }
     const struct fetch_response_partition *part =
         r->topics_count ? &r->topics[0].partitions[0] : NULL;
-    if (part && part->error_code) {
-        return judge(l, part->error_code);
+    const char *refused = part ? judge(c, part->error_code) : NULL;
+    if (refused || (part && part->error_code)) {
+        return refused;
     }
     size_t bytes = 0;
     const char *wrong = part ? take_batches(c, &part->records, now_us, &bytes) : NULL;
@@ -340,7 +343,7 @@ static bool commit_next(struct load_conn *c)
 {
     char name[GROUP_NAME_SIZE];
     snprintf(name, sizeof name, "rivulet-bench-%d", c->index);
-    if (!c->ready) {
+    if (!c->found) {
         struct find_coordinator_request find;
         find_coordinator_request_init(&find);
         find.key = str_of(name);
@@ -367,21 +370,22 @@ static const char *commit_answer(struct load_conn *c, const uint8_t *p, size_t s
 {
     struct load *l = c->load;
     (void)now_us;
-    if (!c->ready) {
+    if (!c->found) {
         const struct find_coordinator_response *found =
             answer_body(l, KEY_FIND_COORDINATOR, FIND_COORDINATOR_VERSION, p, size);
         if (!found) {
             return undecodable;
         }
-        c->ready = found->error_code == KERR_NONE;
-        return judge(l, found->error_code);
+        const char *wrong = judge(c, found->error_code);
+        c->found = found->error_code == KERR_NONE;
+        return wrong;
     }
     const struct offset_commit_response *r =
         answer_body(l, KEY_OFFSET_COMMIT, OFFSET_COMMIT_VERSION, p, size);
     if (!r || r->topics_count != 1 || r->topics[0].partitions_count != 1) {
         return undecodable;
     }
-    return judge(l, r->topics[0].partitions[0].error_code);
+    return judge(c, r->topics[0].partitions[0].error_code);
 }
 
 const struct load_kind kind_commit = {.next = commit_next, .answer = commit_answer};
