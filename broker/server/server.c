@@ -18,10 +18,12 @@
 #include "broker/net/net.h"
 #include "broker/server/identity.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
@@ -55,7 +57,9 @@ struct server {
     uv_loop_t loop;
     uv_timer_t timer;
     uv_prepare_t turn;
-    uv_async_t wake;     /* workers have completions */
+    uv_poll_t wake;      /* workers have completions: on wake_fd, as a uv_async_t spins and yields
+                            while its sender is in its system call, which here it always is */
+    int wake_fd;         /* owned */
     uv_async_t stopping; /* server_stop */
     uv_signal_t signals[3];
     struct timers timers;
@@ -88,9 +92,12 @@ struct server {
 
 /* ---- from net to api and back */
 
-static void on_wake(uv_async_t *async)
+static void on_wake(uv_poll_t *poll, int status, int events)
 {
-    struct server *s = async->data;
+    struct server *s = poll->data;
+    uint64_t count;
+    check(status == 0 && events == UV_READABLE);
+    check(read(s->wake_fd, &count, sizeof count) == sizeof count || errno == EAGAIN);
     worker_thread_poll(s->writer);
     worker_thread_poll(s->syncer);
     worker_thread_poll(s->reader);
@@ -99,7 +106,8 @@ static void on_wake(uv_async_t *async)
 static void wake_loop(void *ctx) /* on a worker's thread */
 {
     struct server *s = ctx;
-    uv_async_send(&s->wake);
+    const uint64_t one = 1;
+    check(write(s->wake_fd, &one, sizeof one) == sizeof one);
 }
 
 static void *conn_opened(void *ctx, struct conn *c)
@@ -374,7 +382,10 @@ static void open_handles(struct server *s)
     check(!uv_loop_init(&s->loop));
     check(!uv_timer_init(&s->loop, &s->timer));
     check(!uv_prepare_init(&s->loop, &s->turn));
-    check(!uv_async_init(&s->loop, &s->wake, on_wake));
+    s->wake_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    check(s->wake_fd >= 0);
+    check(!uv_poll_init(&s->loop, &s->wake, s->wake_fd));
+    check(!uv_poll_start(&s->wake, UV_READABLE, on_wake));
     check(!uv_async_init(&s->loop, &s->stopping, on_stop));
     s->timer.data = s->turn.data = s->wake.data = s->stopping.data = s;
     for (int i = 0; s->o.signals && i < 3; i++) {
@@ -761,6 +772,7 @@ void server_destroy(struct server *s)
     batch_scratch_finish(&s->scratch);
     timers_finish(&s->timers);
     check(!uv_loop_close(&s->loop));
+    close(s->wake_fd);
     if (s->store_is_own) {
         store_close_posix(&s->own_store);
     }
