@@ -302,7 +302,7 @@ void daemon_destroy(struct daemon *d)
         return;
     }
     int code = d->pid > 0 ? daemon_stop(d) : 0;
-    if (code) {
+    if (code || getenv("DAEMON_LOG")) {
         print_error("---- the daemon's log\n%s----\n", daemon_log(d));
     }
     temp_dir_remove(d->dir);

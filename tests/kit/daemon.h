@@ -2,7 +2,8 @@
  * with a data directory of its own under TMPDIR. For cmocka tests, on the test's thread; it never
  * outlives the test program (PR_SET_PDEATHSIG). A thread of its own collects its standard error.
  *
- * What fails here fails the test, and prints what the daemon wrote.
+ * What fails here fails the test, and prints what the daemon wrote; DAEMON_LOG=1 prints it in any
+ * case.
  */
 #pragma once
 
