@@ -63,7 +63,8 @@ static err finish_join(struct request *req, const struct group_answer *a)
 static err refuse_join(struct request *req, int16_t code)
 {
     struct join_group_response *out = request_reply(req);
-    err e = finish_join(req, &(struct group_answer){.generation = -1, .member_id = STR("")});
+    const struct join_group_request *in = request_body(req);
+    err e = finish_join(req, &(struct group_answer){.generation = -1, .member_id = in->member_id});
     out->error_code = code;
     if (!e) {
         reply(req, 0);
