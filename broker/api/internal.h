@@ -13,6 +13,7 @@ struct session {
     void *conn;           /* borrowed */
     struct list link;     /* in sessions.all */
     struct list ready;    /* in sessions.ready */
+    struct list starved;  /* in sessions.starved */
     struct list queue;    /* requests, in the order of arrival */
     int32_t queue_count;
     struct request *first_queued; /* of the queue, the first that has not started; NULL: all have */

@@ -24,6 +24,7 @@ void sessions_init(struct sessions *all, struct api_env *env, const struct sessi
     *all = (struct sessions){.env = env, .ops = ops};
     list_init(&all->all);
     list_init(&all->ready);
+    list_init(&all->starved);
     list_init(&all->spare);
     all->out = mem_need_zero(1, sizeof *all->out);
     writer_init(all->out, INT32_MAX);
@@ -92,6 +93,15 @@ void session_close(struct session *s, const char *reason)
     }
 }
 
+/* Its answer went past a spent budget, and has gone: the next one's turn. */
+static void give_leave_back(struct session *s)
+{
+    if (s->all->over == s) {
+        s->all->over = NULL;
+        s->all->memory_freed = true;
+    }
+}
+
 void session_closed(struct session *s)
 {
     struct sessions *all = s->all;
@@ -103,13 +113,16 @@ void session_closed(struct session *s)
         request_detach(req, true);
     }
     list_remove(&s->ready);
+    list_remove(&s->starved);
     list_remove(&s->link);
+    give_leave_back(s);
     all->session_count--;
     mem_free(s);
 }
 
 void session_drained(struct session *s)
 {
+    give_leave_back(s);
     session_mark_ready(s);
 }
 
@@ -162,17 +175,32 @@ static void copy_frame(struct request *req)
 
 /* ---- starting */
 
+/* A request waits for memory while its session has answers to send and little is left; and, when it
+ * is spent, for its turn: something always goes on, and no more than one answer is past the limit.
+ */
+static bool is_starved(struct session *s, size_t output_bytes)
+{
+    struct sessions *all = s->all;
+    struct budget *budget = all->env->budget;
+    bool waits = output_bytes ? budget_tight(budget) : budget_spent(budget) && all->over;
+    if (waits) {
+        budget_wait(budget);
+        list_push(&all->starved, &s->starved);
+    }
+    return waits;
+}
+
 static struct request *next_to_start(struct session *s)
 {
     struct request *next = s->first_queued;
-    if (!next ||
-        s->all->ops->output_bytes(s->conn) > (size_t)s->all->env->config->reply_bytes_max) {
+    size_t output_bytes = next ? s->all->ops->output_bytes(s->conn) : 0;
+    if (!next || output_bytes > (size_t)s->all->env->config->reply_bytes_max) {
         return NULL;
     }
     struct request *head = list_entry(s->queue.next, struct request, link);
     bool may = next == head ||
                (next->api && next->api == head->api && (next->api->flags & API_PIPELINED)); /* 2 */
-    return may ? next : NULL;
+    return may && !is_starved(s, output_bytes) ? next : NULL;
 }
 
 static void close_for(struct session *s, struct request *req, const char *reason)
@@ -268,6 +296,9 @@ static void answer(struct session *s, struct request *req)
             close_for(s, req, "its answer cannot be encoded");
         } else {
             write_answer(s, w); /* 3 */
+            if (budget_spent(req->env->budget) && !s->all->over) {
+                s->all->over = s; /* until it has drained, or is closed */
+            }
         }
     }
     note_times(req, writer_total(w));
@@ -306,6 +337,7 @@ static void settle(struct session *s)
 
 static void run_session(struct session *s)
 {
+    list_remove(&s->starved);
     while (!s->closing) { /* 4 */
         struct request *head =
             list_empty(&s->queue) ? NULL : list_entry(s->queue.next, struct request, link);
@@ -322,10 +354,29 @@ static void run_session(struct session *s)
     }
 }
 
+bool sessions_wait(const struct sessions *all)
+{
+    return !list_empty(&all->ready) || (all->memory_freed && !list_empty(&all->starved));
+}
+
+void sessions_memory_freed(struct sessions *all)
+{
+    all->memory_freed = true;
+}
+
 bool sessions_run(struct sessions *all)
 {
     struct list *ready;
     bool worked = false;
+    if (all->memory_freed) {
+        all->memory_freed = false;
+        struct list starved;
+        list_init(&starved);
+        list_splice(&starved, &all->starved);
+        while ((ready = list_pop(&starved))) {
+            session_mark_ready(list_entry(ready, struct session, starved));
+        }
+    }
     while ((ready = list_pop(&all->ready))) {
         run_session(list_entry(ready, struct session, ready));
         worked = true;

@@ -12,6 +12,9 @@
  * and sessions_run (once a loop turn, by the server) starts and encodes. So a handler is never
  * called from inside another one, or from inside the log.
  *
+ * Memory: while little of the budget is left, a session whose answers wait to be sent starts
+ * nothing more; when it is spent, one session after the other may, each until its answer has gone.
+ *
  * What a session can do to its connection is a small table that the server fills from net; api and
  * net do not know each other. One thread: the shard's.
  */
@@ -44,7 +47,10 @@ struct sessions {
     void *ctx;               /* for wake */
     struct list all;         /* of session */
     struct list ready;       /* sessions that sessions_run looks at */
-    struct list spare;       /* requests without a use, for the next frames */
+    struct list starved;     /* sessions whose next request waits for memory */
+    struct session *over; /* the one whose answer is on its way past a spent budget; NULL: none */
+    bool memory_freed;    /* the starved try again */
+    struct list spare;    /* requests without a use, for the next frames */
     int32_t spare_count;
     int32_t session_count; /* open sessions */
     int32_t request_count; /* requests that are not freed, dropped ones with holds included */
@@ -53,7 +59,9 @@ struct sessions {
 };
 
 void sessions_init(struct sessions *all, struct api_env *env, const struct session_ops *ops);
-void sessions_finish(struct sessions *all); /* none may be left; takes a zeroed one */
+void sessions_finish(struct sessions *all);       /* none may be left; takes a zeroed one */
+bool sessions_wait(const struct sessions *all);   /* sessions_run has something to do */
+void sessions_memory_freed(struct sessions *all); /* the budget came below its mark */
 bool sessions_run(struct sessions *all);  /* end of turn: starts and answers what is ready; true: it
                                              did something */
 void sessions_stop(struct sessions *all); /* graceful stop: on_stop of what is parked; each session

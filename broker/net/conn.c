@@ -173,6 +173,15 @@ static int64_t deadline_of(const struct conn *c, enum conn_end *ret_why, const c
         *ret_why = CONN_END_STALLED;
         *ret_reason = "the client takes none of its answer (rivulet.reply.stall.ms)";
     }
+    if (c->out_bytes && net->spent_ms) { /* what it does not take is what others wait for */
+        int64_t since = c->out_ms > net->spent_ms ? c->out_ms : net->spent_ms;
+        if (since + config->memory_stall_ms < deadline) {
+            deadline = since + config->memory_stall_ms;
+            *ret_why = CONN_END_STALLED;
+            *ret_reason = "the client takes none of its answer while memory is spent "
+                          "(rivulet.memory.stall.ms)";
+        }
+    }
     if (!c->busy && !partial && !c->out_bytes &&
         config->connections_max_idle_ms < INT64_MAX - c->activity_ms &&
         c->activity_ms + config->connections_max_idle_ms < deadline) {
@@ -373,21 +382,17 @@ static bool read_once(struct conn *c)
            c->in->size < c->in_need;
 }
 
-/* True when it has to wait for memory. */
+/* True when it has to wait for memory. Who has something there already, of a frame, of requests or
+ * of answers, waits while little is left, so that it is left to others. */
 static bool wait_for_memory(struct conn *c)
 {
     struct net *net = c->net;
     const struct budget *budget = net->options.budget;
-    if (!(c->in ? budget_tight(budget) : budget_spent(budget))) {
+    bool holds = c->in || c->busy || c->out_bytes;
+    if (!(holds ? budget_tight(budget) : budget_spent(budget))) {
         return false;
     }
-    if (!net->spent_ms) {
-        net->spent_ms = now_ms(net);
-        net->options.metrics->memory_waits++;
-        diag_log(net->options.diag, DIAG_WARN, "memory_spent",
-                 "limit=rivulet.memory.max.bytes bytes=%zu connections=%d",
-                 net->options.budget->used_bytes, net->count);
-    }
+    net_note_spent(net);
     budget_wait(net->options.budget);
     if (net_oldest_partial(net) == c) {
         conn_arm(c);
@@ -443,6 +448,14 @@ void conn_resume(struct conn *c)
     conn_mark_dirty(c);
 }
 
+void conn_retry(struct conn *c)
+{
+    if (!c->closing && !c->busy && !c->out_bytes && list_linked(&c->waiting)) {
+        list_remove(&c->waiting);
+        conn_mark_dirty(c);
+    }
+}
+
 void conn_set_busy(struct conn *c, bool busy)
 {
     if (c->busy == busy) {
@@ -451,6 +464,7 @@ void conn_set_busy(struct conn *c, bool busy)
     c->busy = busy;
     if (!busy) {
         conn_arm(c);
+        conn_retry(c);
     }
 }
 

@@ -172,9 +172,12 @@ void conn_send(struct conn *c)
         conn_close(c, CONN_END_STOP, "finished");
         return;
     }
-    if (c->drain_wanted && c->out_bytes <= (size_t)c->net->config->reply_bytes_max) {
+    if (c->out_bytes == 0
+            ? total > 0
+            : c->drain_wanted && c->out_bytes <= (size_t)c->net->config->reply_bytes_max) {
         c->drain_wanted = false;
         c->net->options.events.drained(c->owner);
+        conn_retry(c);
     }
     conn_update(c);
     conn_arm(c);

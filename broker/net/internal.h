@@ -125,6 +125,7 @@ void conn_open(struct net *net, const struct listener *listener, int fd,
 void conn_update(struct conn *c); /* what poll waits for */
 void conn_arm(struct conn *c);    /* the timer, if something is due earlier than it is armed for */
 void conn_mark_dirty(struct conn *c);
+void conn_retry(struct conn *c);   /* it waited for memory, and needs less than it did */
 void conn_read_on(struct conn *c); /* looks at what is left, then reads again */
 void conn_free(struct conn *c);
 void conn_forget_partial(struct conn *c);
@@ -140,6 +141,7 @@ void net_ip_release(struct net *net, const struct sockaddr_storage *address);
 bool net_ip_take(struct net *net,
                  const struct sockaddr_storage *address); /* false: max.connections.per.ip */
 struct conn *net_oldest_partial(struct net *net);
+void net_note_spent(struct net *net); /* somebody waits for memory */
 
 /* listener.c */
 void listener_close(struct listener *l);

@@ -118,10 +118,30 @@ static void try_waiter(struct conn *c)
     conn_arm(c);
 }
 
+void net_note_spent(struct net *net)
+{
+    if (net->spent_ms) {
+        return;
+    }
+    net->spent_ms = clock_mono_ms(net->options.clock);
+    net->options.metrics->memory_waits++;
+    diag_log(net->options.diag, DIAG_WARN, "memory_spent",
+             "limit=rivulet.memory.max.bytes bytes=%zu connections=%d",
+             net->options.budget->used_bytes, net->count);
+    list_each(link, &net->conns)
+    {
+        conn_arm(list_entry(link, struct conn, link)); /* answers have less time now */
+    }
+}
+
 /* Who waits for memory tries again when there is some; and while there is none, the oldest partial
  * frame goes on. */
 static void serve_waiters(struct net *net)
 {
+    if (budget_spent(net->options.budget)) {
+        net_note_spent(net);
+        budget_wait(net->options.budget);
+    }
     if (net->memory_freed) {
         net->memory_freed = false;
         net->spent_ms = 0;

@@ -332,7 +332,7 @@ static void on_turn(uv_prepare_t *prepare)
             s->unsubmitted = false;
             log_manager_submit(s->logs);
         }
-        more = net_turn_end(s->net) || more;
+        more = net_turn_end(s->net) || more || sessions_wait(&s->sessions);
     }
     if (s->stage == STAGE_DRAINING && s->sessions.session_count == 0 &&
         s->sessions.request_count == 0) {
@@ -355,6 +355,7 @@ static void budget_freed(void *ctx)
 {
     struct server *s = ctx;
     net_memory_freed(s->net);
+    sessions_memory_freed(&s->sessions);
 }
 
 /* ---- starting */
