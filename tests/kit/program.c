@@ -105,8 +105,7 @@ static void fail_with_output(struct program *p, const char *what)
 {
     print_error("---- standard output\n%s---- standard error\n%s----\n", buf_text(&p->out),
                 buf_text(&p->errors));
-    program_destroy(p);
-    fail_msg("%s", what);
+    fail_msg("%s", what); /* who started it still has it */
 }
 
 /* Reads some of what it writes. False: there is no more, or the time is over. */

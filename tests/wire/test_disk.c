@@ -1,0 +1,310 @@
+/* A disk that is full, or that fails. The data directory is a small file system of its own where
+ * the tests may mount one. */
+#include "base/check.h"
+#include "base/mem.h"
+#include "gen/heartbeat.h"
+#include "tests/kit/address.h"
+#include "tests/kit/logfmt.h"
+#include "tests/kit/program.h"
+#include "tests/kit/wire_kit.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum { DISK_SIZE = 24 << 20, VALUE_SIZE = 500000 };
+
+struct disk {
+    char dir[TEMP_DIR_SIZE];
+    char data[TEMP_DIR_SIZE + 16];
+    struct program *p; /* NULL: it does not run */
+    struct wire_client *c;
+};
+
+/* Takes `most` bytes of the disk, or what is left. */
+static void take_room(const char *data, int64_t most)
+{
+    char path[TEMP_DIR_SIZE + 64];
+    static const char zeros[65536];
+    snprintf(path, sizeof path, "%s/ballast", data);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    check(fd >= 0);
+    ssize_t n = 1;
+    for (int64_t taken = 0; taken < most && n > 0; taken += n) {
+        n = write(fd, zeros, sizeof zeros);
+    }
+    check(n > 0 || errno == ENOSPC);
+    close(fd);
+}
+
+static void start(struct disk *k)
+{
+    const struct program_options o = {
+        .name = "rivuletd",
+        .arguments = (const char *const[]){"--data", k->data, "--listen", "127.0.0.1:0", NULL},
+    };
+    k->p = program_start(&o);
+    k->c = wire_dial("127.0.0.1", program_port(k->p, "127.0.0.1"));
+}
+
+static int setup(void **state)
+{
+    static struct disk k;
+    k = (struct disk){0};
+    temp_dir_make(k.dir);
+    snprintf(k.data, sizeof k.data, "%s/data", k.dir);
+    check(mkdir(k.data, 0700) == 0);
+    if (mount("none", k.data, "tmpfs", 0, "size=24m,mode=700") != 0) {
+        print_message("skipped: no right to mount a small disk (%s)\n", strerror(errno));
+        temp_dir_remove(k.dir);
+        k.dir[0] = 0;
+    } else {
+        take_room(k.data, 1 << 20); /* make_room gives at least this */
+        start(&k);
+    }
+    *state = &k;
+    return 0;
+}
+
+static struct disk *disk_of(void **state)
+{
+    struct disk *k = *state;
+    if (!k->dir[0]) {
+        skip();
+    }
+    return k;
+}
+
+static int teardown(void **state)
+{
+    struct disk *k = *state;
+    if (k->dir[0]) {
+        wire_close(k->c);
+        program_destroy(k->p);
+        check(umount(k->data) == 0);
+        temp_dir_remove(k->dir);
+    }
+    return 0;
+}
+
+static void fill_disk(struct disk *k)
+{
+    take_room(k->data, INT64_MAX);
+}
+
+static void make_room(struct disk *k)
+{
+    char path[TEMP_DIR_SIZE + 64];
+    snprintf(path, sizeof path, "%s/ballast", k->data);
+    assert_int_equal(unlink(path), 0);
+}
+
+/* Large batches until the disk says no; the count of those that were acknowledged. */
+static int64_t put_until_full(struct disk *k, const char *topic)
+{
+    for (int64_t count = 0; count < 1000; count++) {
+        const struct produce_response_partition *a =
+            wire_put(k->c, topic, BATCH(k->c, .value_size = VALUE_SIZE));
+        if (a->error_code != KERR_NONE) {
+            assert_code(a->error_code, KERR_KAFKA_STORAGE_ERROR);
+            return count;
+        }
+        assert_int_equal(a->base_offset, count);
+        wire_forget(k->c);
+    }
+    fail_msg("the disk has no end");
+    return 0;
+}
+
+static void expect_all_there(struct disk *k, const char *topic, int64_t count)
+{
+    assert_int_equal(wire_end_offset(k->c, topic, 0), count);
+    for (int64_t offset = 0; offset < count; offset++) {
+        const struct fetch_response_partition *f = wire_fetch(
+            k->c, (struct wire_fetch){
+                      .topic = topic, .offset = offset, .min_bytes = 1, .partition_max_bytes = 1});
+        assert_code(f->error_code, KERR_NONE);
+        struct wire_records_read r = wire_parse(k->c, f->records);
+        assert_int_equal(r.count, 1);
+        assert_int_equal(r.records[0].offset, offset);
+        assert_int_equal(r.records[0].value.len, VALUE_SIZE);
+        wire_forget(k->c);
+    }
+}
+
+static void a_full_disk_refuses_produces_serves_the_rest_and_goes_on_by_itself(void **state)
+{
+    struct disk *k = disk_of(state);
+    TOPIC(k->c, "t", 1);
+    int64_t count = put_until_full(k, "t");
+    assert_true(count > 10);
+    fill_disk(k);
+    for (int i = 0; i < 3; i++) {
+        assert_code(wire_put(k->c, "t", BATCH(k->c, .value_size = VALUE_SIZE))->error_code,
+                    KERR_KAFKA_STORAGE_ERROR);
+    }
+    expect_all_there(k, "t", count);
+    assert_code(wire_topic_info(k->c, "t")->error_code, KERR_NONE);
+    struct heartbeat_request *q = NEW(k->c, heartbeat_request);
+    q->group_id = STR("nobody's");
+    q->member_id = STR("m");
+    const struct heartbeat_response *h = wire_ask(k->c, API_HEARTBEAT, 4, q);
+    assert_code(h->error_code, KERR_UNKNOWN_MEMBER_ID);
+    make_room(k);
+    /* As if nothing had been: the next offset is the next. */
+    assert_int_equal(wire_put_good(k->c, "t", BATCH(k->c, .value_size = 10000)), count);
+    assert_logfmt(buf_text(&k->p->errors));
+}
+
+static void what_was_acknowledged_before_the_disk_was_full_survives_kill_9(void **state)
+{
+    struct disk *k = disk_of(state);
+    TOPIC(k->c, "t", 1);
+    int64_t count = put_until_full(k, "t");
+    fill_disk(k);
+    assert_code(wire_put(k->c, "t", BATCH(k->c, .value_size = VALUE_SIZE))->error_code,
+                KERR_KAFKA_STORAGE_ERROR);
+    wire_close(k->c);
+    program_destroy(k->p); /* kill -9 */
+    k->c = NULL;
+    k->p = NULL;
+    make_room(k);
+    start(k);
+    expect_all_there(k, "t", count);
+    assert_int_equal(wire_put_good(k->c, "t", BATCH(k->c, .value_size = 1000)), count);
+}
+
+static int16_t create_topic(struct disk *k, const char *name, int32_t partitions)
+{
+    struct create_topics_request *q = NEW(k->c, create_topics_request);
+    q->topics = NEWS(k->c, create_topics_request_topic, 1);
+    q->topics_count = 1;
+    q->timeout_ms = 60000;
+    q->topics[0].name = str_of(name);
+    q->topics[0].num_partitions = partitions;
+    q->topics[0].replication_factor = -1;
+    const struct create_topics_response *a = wire_ask(k->c, API_CREATE_TOPICS, 7, q);
+    return a->topics[0].error_code;
+}
+
+static void a_topic_that_finds_no_room_is_not_made_and_can_be_made_later(void **state)
+{
+    struct disk *k = disk_of(state);
+    TOPIC(k->c, "before", 1);
+    wire_put_good(k->c, "before", BATCH(k->c, .count = 1));
+    fill_disk(k);
+    for (int i = 0; i < 3; i++) {
+        assert_code(create_topic(k, "t", 5), KERR_KAFKA_STORAGE_ERROR);
+    }
+    assert_code(wire_topic_info(k->c, "t")->error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    assert_int_equal(wire_read(k->c, "before", 0, 0).count, 1);
+    make_room(k);
+    assert_code(create_topic(k, "t", 5), KERR_NONE);
+    for (int32_t p = 0; p < 5; p++) {
+        assert_int_equal(wire_end_offset(k->c, "t", p), 0);
+    }
+    wire_put_good(k->c, "t", BATCH(k->c, .count = 1));
+    assert_int_equal(kill(k->p->pid, SIGTERM), 0);
+    assert_int_equal(program_wait(k->p), 0);
+}
+
+/* With a little room, the topic is in the metadata log, and its logs do not all fit. */
+static void a_topic_whose_logs_do_not_all_fit_is_taken_back(void **state)
+{
+    struct disk *k = disk_of(state);
+    char path[TEMP_DIR_SIZE + 64];
+    TOPIC(k->c, "before", 1);
+    fill_disk(k);
+    snprintf(path, sizeof path, "%s/ballast", k->data);
+    struct stat st;
+    assert_int_equal(stat(path, &st), 0);
+    assert_int_equal(truncate(path, st.st_size - 5 * 4096), 0);
+    int16_t code = create_topic(k, "t", 50);
+    assert_code(code, KERR_KAFKA_STORAGE_ERROR);
+    assert_code(wire_topic_info(k->c, "t")->error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    make_room(k);
+    assert_code(create_topic(k, "t", 50), KERR_NONE);
+    wire_put_good(k->c, "t", BATCH(k->c, .count = 1));
+    assert_int_equal(kill(k->p->pid, SIGTERM), 0);
+    assert_int_equal(program_wait(k->p), 0);
+}
+
+/* ---- a device that fails: the process ends with a code of its own, and nothing was promised */
+
+static void fail_fdatasync(void *ctx)
+{
+    (void)ctx;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fdatasync, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EIO),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const struct sock_fprog program = {.len = sizeof code / sizeof *code, .filter = code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) {
+        _exit(126);
+    }
+}
+
+static void a_failed_sync_ends_the_process_with_74(void **state)
+{
+    (void)state;
+    char dir[TEMP_DIR_SIZE];
+    char data[TEMP_DIR_SIZE + 16];
+    temp_dir_make(dir);
+    snprintf(data, sizeof data, "%s/data", dir);
+    const struct program_options o = {
+        .name = "rivuletd",
+        .arguments = (const char *const[]){"--data", data, "--listen", "127.0.0.1:0", NULL},
+        .prepare = fail_fdatasync,
+    };
+    struct program *p = program_start(&o);
+    program_wait(p); /* its first small file is synced already at the start */
+    if (p->code == 126) {
+        print_message("skipped: no right to filter system calls\n");
+        program_destroy(p);
+        temp_dir_remove(dir);
+        skip();
+    }
+    assert_int_equal(p->code, 74);
+    assert_non_null(strstr(buf_text(&p->errors), "level=fatal event=storage_failed what="));
+    assert_non_null(strstr(buf_text(&p->errors), "error=\"Input/output error\""));
+    program_destroy(p);
+    temp_dir_remove(dir);
+}
+
+#define T(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+
+int main(void)
+{
+    /* Mounts of a name space of our own go with us, however we end. */
+    if (unshare(CLONE_NEWNS) == 0) {
+        check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    }
+    const struct CMUnitTest tests[] = {
+        T(a_full_disk_refuses_produces_serves_the_rest_and_goes_on_by_itself),
+        T(what_was_acknowledged_before_the_disk_was_full_survives_kill_9),
+        T(a_topic_that_finds_no_room_is_not_made_and_can_be_made_later),
+        T(a_topic_whose_logs_do_not_all_fit_is_taken_back),
+        cmocka_unit_test(a_failed_sync_ends_the_process_with_74),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
