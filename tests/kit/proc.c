@@ -37,6 +37,11 @@ int64_t proc_rss_bytes(pid_t pid)
     return field(open_of(pid, "status"), "VmRSS:") * 1024;
 }
 
+int64_t proc_address_space_bytes(pid_t pid)
+{
+    return field(open_of(pid, "status"), "VmSize:") * 1024;
+}
+
 static int64_t each_entry(pid_t pid, const char *name, const char *file, const char *key)
 {
     char path[64];

@@ -1,11 +1,14 @@
 /* rivuletd as the person meets it who starts, configures and stops it: command line, exit codes,
  * doors, the data directory, signals. */
+#include "base/bytes.h"
 #include "base/check.h"
+#include "base/mem.h"
 #include "gen/describe_cluster.h"
 #include "gen/find_coordinator.h"
 #include "gen/join_group.h"
 #include "tests/kit/address.h"
 #include "tests/kit/logfmt.h"
+#include "tests/kit/proc.h"
 #include "tests/kit/program.h"
 #include "tests/kit/wire_kit.h"
 
@@ -16,6 +19,7 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +28,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 struct fixture {
@@ -642,6 +647,58 @@ static void with_few_files_more_partitions_than_files_are_served(void **state)
     expect_clean_stop(p);
 }
 
+/* Nothing wakes a broker up that has nothing to do, not even with connections and data. */
+static void an_idle_broker_does_not_wake_up(void **state)
+{
+    (void)state;
+    struct daemon *d = DAEMON();
+    struct wire_client *c = wire_connect(d);
+    TOPIC(c, "t", 1);
+    wire_put_good(c, "t", BATCH(c, .count = 1));
+    wire_request(c, API_FETCH, 12,
+                 wire_fetch_request(
+                     c, &(struct wire_fetch){
+                            .topic = "t", .offset = 1, .min_bytes = 1, .max_wait_ms = INT32_MAX}));
+    /* What it was asked for comes to its end; from then on it sleeps. */
+    int64_t before = -1;
+    int quiet = 0;
+    for (int looks = 0; quiet < 10; looks++) {
+        const struct timespec pause = {.tv_nsec = 100000000};
+        int64_t now = proc_switches(d->pid);
+        quiet = now == before ? quiet + 1 : 0;
+        before = now;
+        if (looks == 200) {
+            fail_msg("it never sleeps for a second");
+        }
+        nanosleep(&pause, NULL); /* this is what is looked at */
+    }
+    wire_close(c);
+    daemon_destroy(d);
+}
+
+static void an_allocation_below_every_limit_that_fails_ends_it_with_71(void **state)
+{
+    (void)state;
+    enum { FRAME = 64 << 20, ROOM = 16 << 20 };
+    if (!proc_memory_counts()) {
+        print_message("skipped: sanitizers take all address space there is\n");
+        skip();
+    }
+    struct daemon *d = DAEMON();
+    struct wire_client *c = wire_connect(d);
+    rlim_t size = (rlim_t)proc_address_space_bytes(d->pid) + ROOM;
+    const struct rlimit tight = {.rlim_cur = size, .rlim_max = size};
+    assert_int_equal(prlimit(d->pid, RLIMIT_AS, &tight, NULL), 0);
+    uint8_t *frame = mem_need_zero(1, FRAME);
+    put_be32(frame, FRAME - 4);
+    (void)wire_try_send(c, frame, FRAME);
+    mem_free(frame);
+    assert_int_equal(daemon_wait(d), 71);
+    assert_non_null(strstr(daemon_log(d), "level=fatal event=out_of_memory size="));
+    wire_close(c);
+    daemon_destroy(d);
+}
+
 /* ---- what is logged */
 
 static void data_from_outside_is_escaped_in_log_lines(void **state)
@@ -699,6 +756,10 @@ static void below_its_level_nothing_is_logged(void **state)
 
 int main(void)
 {
+    /* Mounts of a name space of our own go with us, however we end. */
+    if (unshare(CLONE_NEWNS) == 0) {
+        check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    }
     const struct CMUnitTest tests[] = {
         T(version_and_help_are_printed),
         T(what_is_wrong_with_the_command_line_ends_it_with_2),
@@ -723,6 +784,8 @@ int main(void)
         T(sighup_changes_the_settings_of_topics_that_have_none_of_their_own),
         T(the_soft_limit_of_open_files_is_raised),
         T(with_few_files_more_partitions_than_files_are_served),
+        T(an_idle_broker_does_not_wake_up),
+        T(an_allocation_below_every_limit_that_fails_ends_it_with_71),
         T(data_from_outside_is_escaped_in_log_lines),
         T(ignored_settings_are_listed_once_at_start),
         T(below_its_level_nothing_is_logged),
