@@ -23,7 +23,7 @@ static const struct list_offsets_response_partition *list(struct wire_client *c,
 {
     struct list_offsets_request *q = NEW(c, list_offsets_request);
     q->replica_id = -1;
-    q->isolation_level = version >= 2 ? (int8_t)(version % 2) : 0;
+    q->isolation_level = (int8_t)(version >= 2 ? version % 2 : 0);
     q->topics = NEW(c, list_offsets_request_topic);
     q->topics_count = 1;
     q->topics->name = str_of(topic);
