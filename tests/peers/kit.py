@@ -182,7 +182,8 @@ class Context:
         why, details = None, ""
         try:
             body(*args)
-            self.broker.check_alive()
+            if self.broker.process:  # a test may have stopped it on purpose
+                self.broker.check_alive()
         except Failed as e:
             why, _, details = str(e).partition("\n")
         except Exception as e:
@@ -197,8 +198,8 @@ class Context:
         if self.broker.log_path.exists():
             self.report.detail(f"broker ({self.broker.log_path})", tail(self.broker.log_path.read_bytes()[-20000:]))
 
-    def run(self, argv, stdin=b"", seconds=120, env=None, codes=(0,)):
-        """A client that does one thing and ends: its standard output."""
+    def run(self, argv, stdin=b"", seconds=120, env=None, codes=(0,), errors=False):
+        """A client that does one thing and ends: its standard output, with its standard error behind it if asked."""
         argv = [str(a) for a in argv]
         try:
             p = subprocess.run(argv, input=stdin, capture_output=True, timeout=seconds, env=env)
@@ -206,7 +207,7 @@ class Context:
             raise Failed(f"{argv[0]} did not end within {seconds} s\n{' '.join(argv)[:2000]}\n{tail(e.stderr or b'')}") from None
         that(p.returncode in codes, f"{argv[0]} ended with {p.returncode}\n{' '.join(argv)[:2000]}\n"
              f"{tail(p.stdout)}\n{tail(p.stderr)}")
-        return p.stdout
+        return p.stdout + p.stderr if errors else p.stdout
 
     def program(self, argv, seconds, env=None):
         """A program of tests in another language. That it ran to its end is a test as well."""

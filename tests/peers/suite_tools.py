@@ -26,7 +26,7 @@ def prepare():
     toolchains.jars()
 
 
-def tool(ctx, name, *args, stdin=b"", codes=(0,), seconds=120):
+def tool(ctx, name, *args, stdin=b"", codes=(0,), seconds=120, errors=False):
     quiet = ctx.dir / "log4j2.properties"
     if not quiet.exists():
         quiet.write_text("rootLogger.level=ERROR\nrootLogger.appenderRef.c.ref=C\nappender.c.type=Console\nappender.c.name=C\n"
@@ -34,7 +34,7 @@ def tool(ctx, name, *args, stdin=b"", codes=(0,), seconds=120):
                          "appender.c.layout.pattern=[%d] %p %m (%c)%n\n")
     server = [] if name == "dump" else ["--bootstrap-server", ctx.address]
     return ctx.run(["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={quiet}",
-                    "-cp", f"{toolchains.JARS}/*", TOOL[name], *server, *args], stdin, seconds, codes=codes).decode()
+                    "-cp", f"{toolchains.JARS}/*", TOOL[name], *server, *args], stdin, seconds, codes=codes, errors=errors).decode()
 
 
 def table(text):

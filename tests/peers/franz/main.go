@@ -17,12 +17,13 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
-const (
-	baseMs = 1767225600000
-	limit  = 60 * time.Second
-)
+const limit = 60 * time.Second
 
 var (
+	// Times of records: of the past, which must not matter to what a broker knows of their producer. To Kafka they do: it
+	// takes the newest for the producer's last use, and forgets the producer when it is killed and starts again.
+	baseMs int64 = 1767225600000
+
 	broker, control, only string
 	rivulet               bool
 	checks, failed        int
@@ -209,6 +210,9 @@ func assertOnce(topic string, parts int32, count int) {
 
 func main() {
 	broker, control, rivulet = os.Args[1], os.Args[2], os.Args[3] == "rivulet"
+	if !rivulet {
+		baseMs = time.Now().UnixMilli()
+	}
 	if len(os.Args) > 4 {
 		only = os.Args[4]
 	}

@@ -26,7 +26,9 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /** Clients with the settings that all checks share, and records that can be compared byte for byte. */
 final class Kit {
-    static final long BASE_MS = 1767225600000L;
+    /** Times of records: of the past, which must not matter to what a broker knows of their producer. To Kafka they do:
+        it takes the newest for the producer's last use, and forgets the producer when it is killed and starts again. */
+    static final long BASE_MS = T.rivulet ? 1767225600000L : System.currentTimeMillis();
 
     private Kit() {
     }
@@ -68,8 +70,14 @@ final class Kit {
         Map<TopicPartition, OffsetSpec> ends = new HashMap<>();
         for (int p = 0; p < partitions; p++)
             ends.put(new TopicPartition(topic, p), OffsetSpec.latest());
-        // In Kafka a topic is created before its partitions have a leader that answers; the admin client waits for it.
-        admin.listOffsets(ends).all().get(30, TimeUnit.SECONDS);
+        // In Kafka a topic is created before its partitions have a leader that answers.
+        T.until("the partitions of " + topic + " are led", 30, () -> {
+            try {
+                return admin.listOffsets(ends).all().get(30, TimeUnit.SECONDS).size() == partitions;
+            } catch (Exception e) {
+                return false;
+            }
+        });
     }
 
     static byte[] bytes(String s) {
