@@ -179,6 +179,7 @@ class Kafka(Broker):
                     "offsets.topic.replication.factor": "1", "offsets.topic.num.partitions": "5",
                     "transaction.state.log.num.partitions": "2", "transaction.state.log.replication.factor": "1", "transaction.state.log.min.isr": "1",
                     "group.initial.rebalance.delay.ms": "0", "log.retention.ms": "-1",
+                    "log.message.timestamp.after.max.ms": "9223372036854775807",
                     "broker.session.timeout.ms": "2000", "broker.heartbeat.interval.ms": "500",
                 }
                 lines.update(s.split("=", 1) for s in self.settings)
