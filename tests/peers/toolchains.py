@@ -25,7 +25,7 @@ TOOLS = {
     "java": (["java", "-version"], (17,)),
     "javac": (["javac", "-version"], (17,)),
     "mvn": (["mvn", "-v"], (3, 6)),
-    "go": (["go", "version"], (1, 24)),
+    "go": (["go", "version"], (1, 26)),  # as franz/go.mod
     "node": (["node", "-v"], (18,)),
     "npm": (["npm", "-v"], (9,)),
 }

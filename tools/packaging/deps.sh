@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs what building and testing rivulet need and this machine lacks. Runs nothing when all is there.
 #   deps.sh          compiler, libraries, cmocka, kcat: for `make run` and `make test`
+#   deps.sh peers    also kcat, and the toolchains of tests/peers that are not on PATH
 #   deps.sh tidy     also clang-format, clang-tidy and the fuzzer's runtime
 set -u
 
@@ -8,7 +9,15 @@ packages="gcc make pkg-config libc6-dev libuv1-dev libcmocka-dev libisal-dev lib
 for extra in "$@"; do
     case $extra in
     tidy) packages="$packages binutils git python3 clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
-    peers) packages="$packages kcat python3-venv" ;;
+    peers)
+        # A toolchain that is on PATH is used as it is, however it came there; tests/peers/run says when it is too old.
+        packages="$packages kcat python3-venv"
+        command -v javac >/dev/null || packages="$packages default-jdk-headless"
+        command -v mvn >/dev/null || packages="$packages maven"
+        command -v go >/dev/null || packages="$packages golang-go"
+        command -v node >/dev/null || packages="$packages nodejs"
+        command -v npm >/dev/null || packages="$packages npm"
+        ;;
     *) echo "deps.sh: unknown set '$extra' (tidy, peers)" >&2; exit 2 ;;
     esac
 done
