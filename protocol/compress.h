@@ -37,7 +37,7 @@ struct inflate_stream;
 err inflate_create(struct inflate_stream **ret_stream);
 void inflate_destroy(struct inflate_stream *s); /* takes NULL */
 err inflate_begin(struct inflate_stream *s, enum codec codec, const void *p,
-                  size_t size); /* borrows p until the end; ERR_UNSUPPORTED */
+                  size_t size); /* borrows p until the end; ERR_UNSUPPORTED, ERR_CORRUPT */
 
 /* Fills up to `size` bytes; *ret_size 0 at the end of the input. ERR_CORRUPT: not what the codec
  * says, or cut short, or bytes left over behind its end. */

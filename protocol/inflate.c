@@ -182,10 +182,28 @@ static err snappy_read(struct inflate_stream *s, uint8_t *p, size_t size, size_t
     return OK;
 }
 
-/* ---- lz4 */
+/* ---- lz4: one frame, as Java's reader takes it. It throws at skippable frames, dependent blocks
+ * and dictionaries, and does not see a second frame: a batch like that would stop every Java
+ * consumer. */
+
+enum {
+    LZ4_MAGIC_SIZE = 4,
+    LZ4_FLAGS_SHOWN = 0xe1,  /* version, independent blocks, dictionary */
+    LZ4_FLAGS_WANTED = 0x60, /* version 1, independent blocks, none */
+};
+
+static bool lz4_frame_is_for_all(const struct inflate_stream *s)
+{
+    static const uint8_t magic[LZ4_MAGIC_SIZE] = {0x04, 0x22, 0x4d, 0x18};
+    return s->in_size > LZ4_MAGIC_SIZE && memcmp(s->in, magic, sizeof magic) == 0 &&
+           (s->in[LZ4_MAGIC_SIZE] & LZ4_FLAGS_SHOWN) == LZ4_FLAGS_WANTED;
+}
 
 static err lz4_begin(struct inflate_stream *s)
 {
+    if (!lz4_frame_is_for_all(s)) {
+        return ERR_CORRUPT;
+    }
     if (s->lz4) {
         LZ4F_resetDecompressionContext(s->lz4);
         return OK;
@@ -198,11 +216,9 @@ static err lz4_read(struct inflate_stream *s, uint8_t *p, size_t size, size_t *r
     for (;;) {
         size_t out = size;
         size_t in = s->in_size;
-        if (in > 0) {
-            s->ended = false;
-        } else if (s->ended) {
+        if (s->ended) {
             *ret_size = 0;
-            return OK;
+            return in > 0 ? ERR_CORRUPT : OK;
         }
         size_t left = LZ4F_decompress(s->lz4, p, &out, s->in, &in, NULL);
         if (LZ4F_isError(left)) {
