@@ -1,5 +1,5 @@
 """kafkajs, pinned in kafkajs/package-lock.json (which records no address to fetch from). Its users bring codecs of their
-own: kafkajs-snappy, lz4js, zstd-wasm."""
+own: kafkajs-snappy, lz4-napi, zstd-wasm."""
 import os
 
 import toolchains

@@ -3,7 +3,7 @@
 const http = require('http')
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
 const snappy = require('kafkajs-snappy')
-const lz4 = require('lz4js')
+const lz4 = require('lz4-napi')
 const zstd = require('@bokuweb/zstd-wasm')
 
 const [broker, control, kind, only = ''] = process.argv.slice(2)
@@ -19,8 +19,8 @@ let failed = 0
 
 CompressionCodecs[CompressionTypes.Snappy] = snappy
 CompressionCodecs[CompressionTypes.LZ4] = () => ({
-  compress: async encoder => Buffer.from(lz4.compress(encoder.buffer)),
-  decompress: async buffer => Buffer.from(lz4.decompress(buffer)),
+  compress: encoder => lz4.compressFrame(encoder.buffer),
+  decompress: buffer => lz4.decompressFrame(buffer),
 })
 CompressionCodecs[CompressionTypes.ZSTD] = () => ({
   compress: async encoder => Buffer.from(zstd.compress(encoder.buffer)),
@@ -85,7 +85,9 @@ function restart(how) {
 }
 
 async function create(topic, partitions, configEntries = []) {
-  await admin.createTopics({ topics: [{ topic, numPartitions: partitions, configEntries }] }) // waits for the leaders
+  await admin.createTopics({ topics: [{ topic, numPartitions: partitions, configEntries }] })
+  // In Kafka a topic is created before its partitions have a leader that answers.
+  await until("the topic's partitions are led", () => admin.fetchTopicOffsets(topic).then(ends => ends.length === partitions, () => false))
 }
 
 const value = n => `${String(n).padStart(7, '0')} ${'words that come again; '.repeat(1 + (n % 9))}`
