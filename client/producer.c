@@ -158,7 +158,7 @@ static int send_now(struct rv_producer *pr, const struct rv_message *m, rv_deliv
     if (!t) {
         return error_memory(ret_error);
     }
-    if (!t->meta->known) {
+    if (!t->meta->known || t->meta->code == RV_E_MEMORY) { /* that passes: it is asked again */
         return error_set(ret_error, RV_E_FULL, "topic %s: nothing is known about it yet", m->topic);
     }
     if (t->meta->code != RV_OK) {

@@ -11,7 +11,7 @@
  *                                   nothing is before it
  *   UNKNOWN_PRODUCER_ID             again, in a new epoch        failed, RV_UNSURE
  *   INVALID_PRODUCER_EPOCH          again, with a new id         failed, RV_UNSURE
- *   MESSAGE_TOO_LARGE               halves; one record: failed   failed, RV_UNSURE
+ *   MESSAGE_TOO_LARGE               halves; one record: failed   halves; one: failed, RV_UNSURE
  *   what passes by itself           again                        again
  *   anything else                   failed                       failed, RV_UNSURE
  *
@@ -179,6 +179,8 @@ static struct out_batch *half_create(struct rv_producer *pr, const struct out_ba
         half->born_ms = b->born_ms;
         half->attempts = b->attempts;
         half->closed = true;
+        half->unsure =
+            b->unsure; /* its numbers are the same: a broker that has the whole refuses it */
         half->producer_id = b->producer_id;
         half->producer_epoch = b->producer_epoch;
         memcpy(half->why, b->why, sizeof half->why);
@@ -342,7 +344,7 @@ static enum fate fate_of(struct rv_producer *pr, const struct out_batch *b)
     if (pr->idempotent && is_sequence_error(b->code)) {
         return sequence_fate(pr, b);
     }
-    if (b->code == KERR_MESSAGE_TOO_LARGE && b->count > 1 && !b->unsure) {
+    if (b->code == KERR_MESSAGE_TOO_LARGE && b->count > 1) {
         return FATE_SPLIT;
     }
     return error_is_retriable(b->code) ? FATE_AGAIN : FATE_FAILED;

@@ -18,7 +18,7 @@
 
 #include <cmocka.h>
 
-enum { WAIT_MS = 3000, RECORDS_MAX = 5000, API_INIT_PRODUCER_ID = 22 };
+enum { WAIT_MS = 60000, RECORDS_MAX = 5000, API_INIT_PRODUCER_ID = 22 };
 
 struct world {
     char dir[TEMP_DIR_SIZE];
@@ -36,12 +36,6 @@ static void broker_begin(struct world *w)
     w->proxy.broker_port = w->broker.port; /* the same one after a restart */
 }
 
-static void on_log(void *ctx, enum rv_level level, const char *text)
-{
-    (void)ctx;
-    (void)level;
-    fprintf(stderr, "LOG %s\n", text);
-}
 static int world_begin(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
@@ -59,8 +53,6 @@ static int world_begin(void **state)
                        &w->client, &e) != RV_OK) {
         fail_msg("%s", e.text);
     }
-    if (getenv("LOG"))
-        rv_client_on_log(w->client, on_log, NULL);
     *state = w;
     return 0;
 }
