@@ -155,8 +155,9 @@ void meta_pump(struct meta *m)
         return;
     }
     struct conn *k = conn_any(c, LANE_CONTROL);
-    if (!k) {
-        return; /* no memory: the next turn tries again */
+    if (!k) { /* no memory: tried again soon */
+        timer_arm(&c->timers, &m->retry_timer, client_now(c) + setting(c, OPT_RETRY_BACKOFF_MS));
+        return;
     }
     m->asking = m->rounds & META_ROUND_CREATE ? META_ROUND_CREATE : META_ROUND_READ;
     m->rounds &= ~m->asking;
