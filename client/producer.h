@@ -146,6 +146,7 @@ struct rv_producer {
     int64_t id_not_before_ms; /* back-off */
 
     struct timer timer;    /* something is due; the pump does it */
+    int64_t now_ms;        /* of this pump: what it tries and what it waits for fit together */
     int64_t turned_ms;     /* when rv_send moved the client on last */
     uint64_t fill_mark;    /* counts requests that were filled */
     bool turn_due;         /* a batch has been closed since */

@@ -163,7 +163,7 @@ void queue_close_all(struct rv_producer *pr)
 bool out_batch_is_ready(const struct rv_producer *pr, const struct out_batch *b)
 {
     return b->closed || pr->starved ||
-           client_now(pr->client) - b->born_ms >= pr->settings.numbers[OPT_LINGER_MS];
+           pr->now_ms - b->born_ms >= pr->settings.numbers[OPT_LINGER_MS];
 }
 
 int64_t out_partition_due_ms(const struct rv_producer *pr, const struct out_partition *p)
@@ -179,8 +179,8 @@ int64_t out_partition_due_ms(const struct rv_producer *pr, const struct out_part
         if (!b->request) { /* the first that may be sent; those behind it are younger */
             int64_t linger = b->closed ? 0 : b->born_ms + pr->settings.numbers[OPT_LINGER_MS];
             int64_t send = linger > p->not_before_ms ? linger : p->not_before_ms;
-            /* If it might have been sent by now, it waits for something that wakes us by itself. */
-            return send > client_now(pr->client) && send < due ? send : due;
+            /* If this pump might have sent it, it waits for something that wakes us by itself. */
+            return send > pr->now_ms && send < due ? send : due;
         }
     }
     return due;

@@ -261,7 +261,7 @@ static void request_withdraw(struct rv_producer *pr, struct out_request *q)
 
 /* ---- what is overdue ---- */
 
-static void partition_expire(struct rv_producer *pr, struct out_partition *p, int64_t now_ms)
+static void partition_expire(struct rv_producer *pr, struct out_partition *p)
 {
     list_each_safe(link, after, &p->batches)
     {
@@ -269,7 +269,7 @@ static void partition_expire(struct rv_producer *pr, struct out_partition *p, in
         if (b->ended) {
             continue;
         }
-        if (now_ms < out_batch_deadline_ms(pr, b)) {
+        if (pr->now_ms < out_batch_deadline_ms(pr, b)) {
             return; /* those behind it are younger */
         }
         if (b->request && !b->request->call.sent) {
@@ -286,10 +286,9 @@ static void partition_expire(struct rv_producer *pr, struct out_partition *p, in
 
 static void expire(struct rv_producer *pr)
 {
-    int64_t now_ms = client_now(pr->client);
     list_each(link, &pr->active)
     {
-        partition_expire(pr, list_entry(link, struct out_partition, link), now_ms);
+        partition_expire(pr, list_entry(link, struct out_partition, link));
     }
 }
 
@@ -314,11 +313,12 @@ static void fail_all(struct rv_producer *pr)
 
 /* The next batch of the partition, if one may go to `*ret_node` now. */
 static struct out_batch *partition_next(struct rv_producer *pr, struct out_partition *p,
-                                        int64_t now_ms, int32_t *ret_node)
+                                        int32_t *ret_node)
 {
     const struct topic *t = p->topic->meta;
     int32_t leader = p->index < t->count ? t->partitions[p->index].leader : -1;
-    if (leader < 0 || now_ms < p->not_before_ms || (p->in_flight && p->node != leader)) { /* S1 */
+    if (leader < 0 || pr->now_ms < p->not_before_ms ||
+        (p->in_flight && p->node != leader)) { /* S1 */
         return NULL;
     }
     struct out_batch *next = NULL;
@@ -349,7 +349,7 @@ static void partition_pause(struct rv_producer *pr, struct out_partition *p)
 
 /* Where the batch can be put. NULL: nowhere now. */
 static struct out_request *outlet_request(struct rv_producer *pr, struct out_partition *p,
-                                          int32_t node, int64_t now_ms)
+                                          int32_t node)
 {
     struct rv_client *c = pr->client;
     struct outlet *o = outlet_of(pr, node);
@@ -360,7 +360,8 @@ static struct out_request *outlet_request(struct rv_producer *pr, struct out_par
     if (o->request) {
         return o->request;
     }
-    if (o->in_flight >= pr->settings.numbers[OPT_MAX_IN_FLIGHT] || now_ms < o->throttled_until_ms) {
+    if (o->in_flight >= pr->settings.numbers[OPT_MAX_IN_FLIGHT] ||
+        pr->now_ms < o->throttled_until_ms) {
         return NULL;
     }
     struct conn *k = conn_get(c, node, pr->lane);
@@ -384,11 +385,11 @@ static struct out_request *outlet_request(struct rv_producer *pr, struct out_par
 }
 
 /* True: something was put into a request. */
-static bool partition_send(struct rv_producer *pr, struct out_partition *p, int64_t now_ms)
+static bool partition_send(struct rv_producer *pr, struct out_partition *p)
 {
     int32_t node = -1;
-    struct out_batch *b = partition_next(pr, p, now_ms, &node);
-    struct out_request *q = b ? outlet_request(pr, p, node, now_ms) : NULL;
+    struct out_batch *b = partition_next(pr, p, &node);
+    struct out_request *q = b ? outlet_request(pr, p, node) : NULL;
     if (!q) {
         return false;
     }
@@ -431,7 +432,6 @@ static void outlets_submit(struct rv_producer *pr)
  * have been served stand at the end for the next pass. */
 static void requests_make(struct rv_producer *pr)
 {
-    int64_t now_ms = client_now(pr->client);
     bool more = true;
     while (more) {
         struct list all, served;
@@ -445,7 +445,7 @@ static void requests_make(struct rv_producer *pr)
             if (list_empty(&p->batches)) {
                 continue;
             }
-            bool is_served = partition_send(pr, p, now_ms);
+            bool is_served = partition_send(pr, p);
             list_push(is_served ? &served : &pr->active, &p->link);
             more |= is_served;
         }
@@ -465,7 +465,6 @@ void producer_arm(struct rv_producer *pr, int64_t due_ms)
 
 static void timer_again(struct rv_producer *pr)
 {
-    int64_t now_ms = client_now(pr->client);
     int64_t due = INT64_MAX;
     list_each(link, &pr->active)
     {
@@ -474,7 +473,7 @@ static void timer_again(struct rv_producer *pr)
     }
     for (int32_t i = 0; i < pr->outlet_count; i++) {
         int64_t at = pr->outlets[i].throttled_until_ms;
-        due = at > now_ms && at < due ? at : due;
+        due = at > pr->now_ms && at < due ? at : due;
     }
     producer_arm(pr, due);
 }
@@ -482,6 +481,7 @@ static void timer_again(struct rv_producer *pr)
 void producer_pump(struct part *part)
 {
     struct rv_producer *pr = list_entry(part, struct rv_producer, part);
+    pr->now_ms = client_now(pr->client);
     timer_disarm(&pr->client->timers, &pr->timer);
     answered_take(pr);
     expire(pr);

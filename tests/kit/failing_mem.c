@@ -8,9 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static long fail_at = -1;
-static long asked;
-static long alive;
+static _Atomic long fail_at = -1;
+static _Atomic long asked;
+static _Atomic long alive;
 
 void mem_fail_at(long index)
 {

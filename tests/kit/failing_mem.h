@@ -1,5 +1,6 @@
 /* failing_mem: base/mem.c's replacement in the programs called *_oom: fails an allocation that the
- * test chooses, and counts what is alive. One thread. */
+ * test chooses, and counts what is alive. Any thread may allocate; which allocation fails can be
+ * foretold only where one does. */
 #pragma once
 
 /* The allocation number `index` from now on fails (0: the next), the ones before and after it

@@ -189,8 +189,11 @@ static void *passenger_run(void *ctx)
 {
     struct passenger *me = ctx;
     struct proxy *p = me->proxy;
+    pthread_mutex_lock(&p->lock);
     int client = p->fds[me->index];
-    int broker = dial(p->broker_port);
+    uint16_t port = p->broker_port;
+    pthread_mutex_unlock(&p->lock);
+    int broker = dial(port);
     struct buf frame = {0};
     while (broker >= 0 && pass_one(p, client, broker, &frame)) {
     }
@@ -246,6 +249,13 @@ void proxy_start(struct proxy *p)
           getsockname(p->listener, (struct sockaddr *)&at, &size) == 0);
     p->port = ntohs(at.sin_port);
     check(pthread_create(&p->acceptor, NULL, accept_all, p) == 0);
+}
+
+void proxy_broker_set(struct proxy *p, uint16_t port)
+{
+    pthread_mutex_lock(&p->lock);
+    p->broker_port = port;
+    pthread_mutex_unlock(&p->lock);
 }
 
 void proxy_plan_set(struct proxy *p, proxy_plan *plan, void *ctx)

@@ -41,7 +41,7 @@ struct proxy {
     int count;
     int listener;
     uint16_t port;        /* ours */
-    uint16_t broker_port; /* set by the test before a client comes */
+    uint16_t broker_port; /* proxy_broker_set; connections go there that come after */
     proxy_plan *plan;     /* NULL: everything passes */
     void *ctx;            /* for plan */
     int numbers[PROXY_API_KEYS];
@@ -51,6 +51,7 @@ struct proxy {
 };
 
 void proxy_start(struct proxy *p); /* listens on 127.0.0.1 */
+void proxy_broker_set(struct proxy *p, uint16_t port);
 void proxy_plan_set(struct proxy *p, proxy_plan *plan, void *ctx);
 void proxy_release(struct proxy *p);
 void proxy_stop(struct proxy *p);

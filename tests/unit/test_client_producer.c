@@ -461,7 +461,7 @@ static void weaker_acks_work_and_turn_idempotence_off(void **state)
     struct rv_client *c = client_open(*state);
     static const char *const acks[] = {"0", "1", "-1"};
     for (int i = 0; i < 3; i++) {
-        char topic[16];
+        char topic[32];
         snprintf(topic, sizeof topic, "acks%s", acks[i]);
         topic_create(c, topic, 1, NULL);
         struct rv_producer *p = producer_open(c, RV_OPTIONS({"acks", acks[i]}));
@@ -671,7 +671,7 @@ static void closing_tells_the_fate_of_every_record(void **state)
     struct chain ch = {.producer = p};
     struct rv_error e = {0};
     for (int i = 0; i < 30; i++) {
-        char key[8];
+        char key[16];
         snprintf(key, sizeof key, "%d", i);
         const struct rv_message m = {.topic = "closing", .key = rv_str(key), .value = rv_str("v")};
         assert_int_equal(rv_send(p, &m, send_again, &ch, &e), RV_OK);
@@ -725,7 +725,7 @@ static void a_batch_over_the_topics_limit_is_split_and_only_what_is_too_large_fa
     static const char *const codecs[] = {"none", "lz4"};
     struct rv_client *c = client_open(*state);
     for (int z = 0; z < 2; z++) {
-        char topic[16];
+        char topic[32];
         snprintf(topic, sizeof topic, "split-%d", z);
         topic_create(c, topic, 1, RV_OPTIONS({"max.message.bytes", "700"}));
         struct rv_producer *p =

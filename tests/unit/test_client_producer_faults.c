@@ -32,8 +32,8 @@ struct world {
 
 static void broker_begin(struct world *w)
 {
-    local_broker_start(&w->broker, w->dir, w->proxy.broker_port, w->sets);
-    w->proxy.broker_port = w->broker.port; /* the same one after a restart */
+    local_broker_start(&w->broker, w->dir, w->broker.port, w->sets); /* after a restart the same */
+    proxy_broker_set(&w->proxy, w->broker.port);
 }
 
 static int world_begin(void **state)
