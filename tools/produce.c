@@ -90,8 +90,10 @@ static int line_send(struct produce *p, struct str line)
         }
         bool is_full = code == RV_E_TIMED_OUT && rv_pending(p->producer) > 0;
         if (!is_full) {
-            fprintf(stderr, "rivulet: line %llu:\n", (unsigned long long)p->line);
-            return tool_failed(p->tool, &e);
+            struct rv_error told = e;
+            snprintf(told.text, sizeof told.text, "line %llu: %.200s", (unsigned long long)p->line,
+                     e.text);
+            return tool_failed(p->tool, &told);
         }
     }
 }
