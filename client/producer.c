@@ -103,7 +103,9 @@ void rv_producer_close(struct rv_producer *producer)
             queue_end(pr, b, RV_E_STATE);
         }
     }
+    pr->client->in_turn = true; /* nothing may be done in these callbacks */
     queue_deliver(pr);
+    pr->client->in_turn = false;
     list_remove(&pr->part.link);
     timer_disarm(&pr->client->timers, &pr->timer);
     out_topics_finish(pr);
@@ -119,7 +121,7 @@ void rv_producer_close(struct rv_producer *producer)
 static int message_check(const struct rv_producer *pr, const struct rv_message *m,
                          struct rv_error *ret_error)
 {
-    if (pr->closing || (pr->client->in_turn && !pr->delivering)) {
+    if (pr->closing || (pr->client->in_turn && !pr->client->in_callback)) {
         return error_set(ret_error, RV_E_STATE, "rv_send: %s",
                          pr->closing ? "the producer is being closed" : "not allowed in here");
     }

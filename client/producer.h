@@ -151,7 +151,6 @@ struct rv_producer {
     uint64_t fill_mark;    /* counts requests that were filled */
     bool turn_due;         /* a batch has been closed since */
     bool starved;          /* buffer.memory is in use: nothing lingers */
-    bool delivering;       /* the user's callback is running */
     bool closing;          /* rv_producer_close is at it */
     struct rv_error fatal; /* code not RV_OK: it has failed for good */
 
@@ -169,8 +168,7 @@ static inline struct list *list_first(struct list *head) /* NULL: empty */
 
 struct out_topic *out_topic_get(struct rv_producer *pr, const char *name); /* NULL: no memory */
 void out_topics_finish(struct rv_producer *pr);
-struct out_partition *out_partition_get(struct rv_producer *pr, struct out_topic *t,
-                                        int32_t index); /* NULL: no memory */
+struct out_partition *out_partition_get(struct out_topic *t, int32_t index); /* NULL: no memory */
 struct out_batch *out_batch_create(struct rv_producer *pr, struct out_partition *p);
 void out_batch_destroy(struct out_batch *b); /* must be in no list */
 void out_batch_close(struct out_batch *b);

@@ -59,9 +59,8 @@ void out_topics_finish(struct rv_producer *pr)
     pr->last = NULL;
 }
 
-struct out_partition *out_partition_get(struct rv_producer *pr, struct out_topic *t, int32_t index)
+struct out_partition *out_partition_get(struct out_topic *t, int32_t index)
 {
-    (void)pr;
     if (index >= t->partition_size) {
         int32_t size = t->meta->count > index ? t->meta->count : index + 1;
         struct out_partition **more =
@@ -331,7 +330,7 @@ int queue_add(struct rv_producer *pr, struct out_topic *t, const struct rv_messa
                              "topic %s has no partition %d: it has %d", t->meta->name, (int)index,
                              (int)t->meta->count);
         }
-        p = out_partition_get(pr, t, index);
+        p = out_partition_get(t, index);
         if (!p) {
             return error_memory(ret_error);
         }
@@ -415,7 +414,7 @@ static void batch_deliver(struct rv_producer *pr, struct out_batch *b)
                             .partition = b->partition->index,
                             .error = is_good ? NULL : &e};
     bool was = pr->client->in_callback;
-    pr->client->in_callback = pr->delivering = true;
+    pr->client->in_callback = true;
     for (int32_t i = 0; i < b->receipt_count; i++) {
         const struct receipt *r = &b->receipts[i];
         d.offset = is_good && b->offset >= 0 ? b->offset + r->index : -1;
@@ -423,7 +422,6 @@ static void batch_deliver(struct rv_producer *pr, struct out_batch *b)
         r->fn(r->ctx, &d);
     }
     pr->client->in_callback = was;
-    pr->delivering = false;
 }
 
 void queue_deliver(struct rv_producer *pr)

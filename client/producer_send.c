@@ -186,9 +186,8 @@ static void request_add(struct out_request *q, struct out_batch *b)
 }
 
 /* Takes the batches out of a request that is not on its way any more. */
-static void request_release(struct rv_producer *pr, struct out_batch *b)
+static void request_release(struct out_batch *b)
 {
-    (void)pr;
     list_remove(&b->in_request);
     b->request = NULL;
     b->partition->in_flight--;
@@ -227,7 +226,7 @@ static void answered_take(struct rv_producer *pr)
         struct list *link;
         while ((link = list_first(&q->batches))) {
             struct out_batch *b = list_entry(link, struct out_batch, in_request);
-            request_release(pr, b);
+            request_release(b);
             if (b->code == q->code && q->code != RV_OK) {
                 memcpy(b->why, q->why, sizeof b->why);
             }
@@ -250,7 +249,7 @@ static void request_withdraw(struct rv_producer *pr, struct out_request *q)
     struct list *link;
     while ((link = list_first(&q->batches))) {
         struct out_batch *b = list_entry(link, struct out_batch, in_request);
-        request_release(pr, b);
+        request_release(b);
         b->attempts--;
         snprintf(b->why, sizeof b->why, "broker %.80s:%d: %.40s", q->conn->host, (int)q->conn->port,
                  q->conn->why[0] ? q->conn->why : "no connection");

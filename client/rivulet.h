@@ -194,7 +194,8 @@ struct rv_message {
 struct rv_delivery {
     const char *topic;            /* borrowed for the callback */
     int32_t partition;            /* where it went */
-    int64_t offset;               /* its offset; -1 when it failed, or when acks=0 */
+    int64_t offset;               /* its offset; -1 when it failed, when acks=0, or when a retry
+                                     found it stored and the broker forgot where */
     int64_t timestamp_ms;         /* as stored (the broker's, where the topic says LogAppendTime) */
     const struct rv_error *error; /* NULL: delivered. RV_UNSURE: it may be stored all the same */
 };
@@ -209,8 +210,8 @@ typedef void rv_delivery_fn(void *ctx, const struct rv_delivery *delivery);
 RV_API int rv_send(struct rv_producer *producer, const struct rv_message *message,
                    rv_delivery_fn *fn, void *ctx, struct rv_error *ret_error);
 
-/* Waits until the fate of everything handed over is known. RV_E_TIMED_OUT when time ran out before
- * that; else the first failure of a record since the last rv_flush, if there was one. */
+/* Waits until the fate of everything handed over before is known. RV_E_TIMED_OUT when time ran out
+ * before that; else the first failure of a record since the last rv_flush, if there was one. */
 RV_API int rv_flush(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_error);
 
 RV_API size_t rv_pending(const struct rv_producer *producer); /* records whose fate is open */

@@ -1,6 +1,7 @@
 /* The producer against a broker in this process: placement, batches, deliveries, bounds. */
 #include "base/check.h"
 #include "client/partitioner.h"
+#include "client/producer.h"
 #include "client/rivulet.h"
 #include "protocol/error.h"
 #include "tests/kit/local_broker.h"
@@ -498,6 +499,39 @@ static void options_that_contradict_each_other_are_refused(void **state)
     rv_client_close(c);
 }
 
+static void sequence_numbers_go_round(void **state)
+{
+    struct rv_client *c = client_open(*state);
+    topic_create(c, "round", 1, NULL);
+    struct rv_producer *p =
+        producer_open(c, RV_OPTIONS({"batch.size", "150"}, {"linger.ms", "3600000"}));
+    struct log_of l = {0};
+    send_text(p, "round", "k", "v", &l);
+    /* A broker that knows nothing of us takes any first number. */
+    struct out_partition *partition = out_partition_get(out_topic_get(p, "round"), 0);
+    partition->next_sequence = INT32_MAX - 20;
+    for (int i = 1; i < 60; i++) {
+        send_text(p, "round", "k", "v", &l);
+    }
+    flush(p);
+    assert_int_equal(l.good, 60);
+    struct raw_log log;
+    raw_log_read(&log, c, "round", 0, 60);
+    uint32_t sequence = INT32_MAX - 20;
+    bool is_across = false;
+    for (int32_t i = 0; i < log.batch_count; i++) {
+        assert_int_equal(log.batches[i].base_sequence, sequence & INT32_MAX);
+        assert_int_equal(log.batches[i].producer_epoch, 0);
+        is_across |= sequence <= INT32_MAX &&
+                     sequence + (uint32_t)log.batches[i].count > (uint32_t)INT32_MAX + 1;
+        sequence += (uint32_t)log.batches[i].count;
+    }
+    assert_true(is_across);
+    raw_log_finish(&log);
+    rv_producer_close(p);
+    rv_client_close(c);
+}
+
 /* ---- bounds ---- */
 
 static void memory_is_bounded_and_room_comes_back(void **state)
@@ -782,6 +816,7 @@ int main(void)
         cmocka_unit_test(deliveries_tell_offset_and_the_time_that_is_stored),
         cmocka_unit_test(weaker_acks_work_and_turn_idempotence_off),
         cmocka_unit_test(options_that_contradict_each_other_are_refused),
+        cmocka_unit_test(sequence_numbers_go_round),
         cmocka_unit_test(memory_is_bounded_and_room_comes_back),
         cmocka_unit_test(a_record_that_can_never_fit_is_refused_at_once),
         cmocka_unit_test(a_request_is_bounded_and_every_partition_has_its_turn),
