@@ -234,7 +234,9 @@ static void consumer_destroy(struct rv_consumer *c)
         coord_finish(c);
         places_finish(c);
         fetch_finish(c);
-        conn_close_lane(c->client, c->fetch_lane);
+        for (int i = 0; i < FETCH_LANES; i++) {
+            conn_close_lane(c->client, c->fetch_lanes[i]);
+        }
         conn_close_lane(c->client, c->group_lane);
         timer_disarm(&c->client->timers, &c->wake);
         records_release(c);
@@ -289,7 +291,9 @@ int rv_consumer_open(struct rv_client *client, const struct rv_option *options,
     list_init(&c->spent);
     list_init(&c->commits);
     timer_init(&c->wake, on_wake);
-    c->fetch_lane = client_lane(client);
+    for (int i = 0; i < FETCH_LANES; i++) {
+        c->fetch_lanes[i] = client_lane(client);
+    }
     c->group_lane = client_lane(client);
     c->part.pump = consumer_pump;
     records_release(c);

@@ -21,6 +21,8 @@
 #include "client/client.h"
 #include "protocol/batch.h"
 
+enum { FETCH_LANES = 2 };
+
 enum claim_state {
     CLAIM_COMMITTED, /* its committed offset is to be asked for */
     CLAIM_PLACE,     /* the offset of `place` is to be asked for */
@@ -35,6 +37,7 @@ struct claim {
     enum claim_state state;
     uint64_t born;  /* of this claim alone: commits know it by that */
     uint64_t stamp; /* new with every move of the position */
+    uint64_t asked; /* the stamp that a fetch on its way is for; 0: none */
     bool paused;
     bool leaving;             /* of group_turns.c: is to be given up */
     int64_t position;         /* what rv_poll gives next; -1: not known yet */
@@ -95,11 +98,12 @@ struct fetcher {
     struct list link;             /* in consumer->fetchers */
     struct rv_consumer *consumer; /* borrowed */
     int32_t node;
+    int lane; /* index in fetch_lanes */
     struct call call;
     struct fetch_item *items; /* owned; what was asked for, topic by topic */
     int32_t count, size;
     bool by_id;            /* every topic has an id */
-    bool at_once;                 /* the end of some partition is not known yet: do not wait */
+    bool at_once;          /* the end of some partition is not known yet: do not wait */
     int failures;          /* in a row */
     int64_t not_before_ms; /* back-off */
 };
@@ -178,7 +182,7 @@ struct rv_consumer {
     struct part part;
     struct rv_client *client; /* borrowed */
     struct settings settings;
-    int32_t fetch_lane, group_lane;
+    int32_t fetch_lanes[FETCH_LANES], group_lane;
     bool has_group; /* group.id */
     bool closing;
     bool in_event;
@@ -271,7 +275,7 @@ bool items_reserve(struct fetch_item **items, int32_t *size, int32_t count);
 /* ---- consumer_commit.c ---- */
 
 void commits_pump(struct rv_consumer *c);
-void commits_finish(struct rv_consumer *c); /* ends all with RV_E_STATE */
+void commits_finish(struct rv_consumer *c);                     /* ends all with RV_E_STATE */
 void commits_drain(struct rv_consumer *c, int64_t deadline_ms); /* waits until there are none */
 void commits_auto(struct rv_consumer *c); /* delivery=at-least-once, from rv_poll */
 /* Commits positions, and waits. */

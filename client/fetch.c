@@ -1,9 +1,10 @@
-/* Fetches: one on its way to each broker, for all partitions that it leads and that want more.
+/* Fetches: to each broker on FETCH_LANES connections, for all partitions that it leads, that want
+ * more, and that no fetch on its way asks for already.
  *
  * A partition wants more while it has fewer than CHUNKS_A_CLAIM chunks: one that is read and one
- * that waits. No fetch goes to a broker while one of its partitions has enough: it would wait there
- * for the others' records, and keep the full one from being fetched when it is empty. All wait
- * while `queued.max.messages.kbytes` is in use.
+ * that waits. A fetch waits at the broker until there is something for one of its partitions; what
+ * wants to be fetched meanwhile (a seek, a partition that was full) goes by the other connection.
+ * All wait while `queued.max.messages.kbytes` is in use.
  */
 #include "client/consumer.h"
 
@@ -22,8 +23,8 @@ static bool fetcher_reserve(struct fetcher *f, size_t count)
     return count <= INT32_MAX && items_reserve(&f->items, &f->size, (int32_t)count);
 }
 
-/* Collects what wants to be fetched from the broker. False: something of it has enough. */
-static bool fetcher_collect(struct fetcher *f)
+/* Collects what wants to be fetched from the broker. */
+static void fetcher_collect(struct fetcher *f)
 {
     struct rv_consumer *c = f->consumer;
     int64_t now = client_now(c->client);
@@ -32,11 +33,9 @@ static bool fetcher_collect(struct fetcher *f)
     f->at_once = false;
     for (size_t i = 0; i < c->claims.count; i++) {
         struct claim *claim = c->claims.items[(c->first_claim + i) % c->claims.count];
-        if (claim->state != CLAIM_READY || claim->paused || claim_leader(claim) != f->node) {
+        if (claim->state != CLAIM_READY || claim->paused || claim->asked == claim->stamp ||
+            claim->chunks >= CHUNKS_A_CLAIM || claim_leader(claim) != f->node) {
             continue;
-        }
-        if (claim->chunks >= CHUNKS_A_CLAIM) {
-            return false;
         }
         if (claim->not_before_ms > now) {
             consumer_wake(c, claim->not_before_ms);
@@ -50,7 +49,17 @@ static bool fetcher_collect(struct fetcher *f)
         f->by_id &= !uuid_is_zero(claim->topic->id);
         f->at_once |= claim->end < 0;
     }
-    return true;
+}
+
+/* Its answer is here, or will never be. */
+static void fetcher_end(struct fetcher *f)
+{
+    for (int32_t i = 0; i < f->count; i++) {
+        struct claim *claim = claim_of_item(f->consumer, &f->items[i]);
+        if (claim) {
+            claim->asked = 0;
+        }
+    }
 }
 
 static int fetch_fill(struct call *call, struct arena *a, void *request)
@@ -219,6 +228,7 @@ static void fetch_done(struct call *call, const struct answer *answer)
     struct fetcher *f = list_entry(call, struct fetcher, call);
     const struct fetch_response *r = answer->body;
     int code = answer->code != RV_OK ? answer->code : r->error_code;
+    fetcher_end(f);
     if (code != RV_OK) {
         fetch_retry(f, code);
         return;
@@ -241,12 +251,12 @@ static void fetch_done(struct call *call, const struct answer *answer)
 
 /* ---- the pump ---- */
 
-static struct fetcher *fetcher_of(struct rv_consumer *c, int32_t node)
+static struct fetcher *fetcher_of(struct rv_consumer *c, int32_t node, int lane)
 {
     list_each(link, &c->fetchers)
     {
         struct fetcher *f = list_entry(link, struct fetcher, link);
-        if (f->node == node) {
+        if (f->node == node && f->lane == lane) {
             return f;
         }
     }
@@ -254,6 +264,7 @@ static struct fetcher *fetcher_of(struct rv_consumer *c, int32_t node)
     if (f) {
         f->consumer = c;
         f->node = node;
+        f->lane = lane;
         f->call.api = wire_api_find(1);
         f->call.fill = fetch_fill;
         f->call.done = fetch_done;
@@ -262,9 +273,9 @@ static struct fetcher *fetcher_of(struct rv_consumer *c, int32_t node)
     return f;
 }
 
-static void fetcher_pump(struct rv_consumer *c, int32_t node)
+static void fetcher_pump(struct rv_consumer *c, int32_t node, int lane)
 {
-    struct fetcher *f = fetcher_of(c, node);
+    struct fetcher *f = fetcher_of(c, node, lane);
     int64_t now = client_now(c->client);
     if (f && call_busy(&f->call)) {
         return;
@@ -277,14 +288,18 @@ static void fetcher_pump(struct rv_consumer *c, int32_t node)
         consumer_wake(c, f->not_before_ms);
         return;
     }
-    if (!fetcher_collect(f) || f->count == 0) {
+    fetcher_collect(f);
+    if (f->count == 0) {
         return;
     }
-    struct conn *k = conn_get(c->client, node, c->fetch_lane);
+    struct conn *k = conn_get(c->client, node, c->fetch_lanes[lane]);
     if (!k) {
         f->not_before_ms = consumer_backoff(c, f->failures++);
         consumer_wake(c, f->not_before_ms);
         return;
+    }
+    for (int32_t i = 0; i < f->count; i++) {
+        claim_of_item(c, &f->items[i])->asked = f->items[i].stamp;
     }
     f->call.max_version = f->by_id ? 0 : FETCH_BY_NAME_MAX;
     c->first_claim = (c->first_claim + 1) % c->claims.count;
@@ -298,7 +313,9 @@ void fetch_pump(struct rv_consumer *c)
         return;
     }
     for (int32_t i = 0; i < c->client->meta.broker_count; i++) {
-        fetcher_pump(c, c->client->meta.brokers[i].id);
+        for (int lane = 0; lane < FETCH_LANES; lane++) {
+            fetcher_pump(c, c->client->meta.brokers[i].id, lane);
+        }
     }
 }
 
