@@ -227,9 +227,10 @@ static void sticky_fill(struct deal *d)
     }
 }
 
-/* A search for the shortest way from one member to another that has two fewer. */
+/* A search for the shortest way from members of one load to one that has at least two fewer. */
 struct way {
-    int32_t *from;  /* by place: whom it would get a partition from; NOBODY: not reached */
+    int32_t *from;  /* by place: whom it would get a partition from; itself: here it begins;
+                       NOBODY: not reached */
     int32_t *topic; /* by place: of which topic */
     int32_t *queue; /* places to go on from */
     bool *open;     /* by topic: its subscribers are reached already */
@@ -246,69 +247,74 @@ static bool has_of(const struct deal *d, int32_t place, int32_t topic, int32_t *
     return false;
 }
 
+/* Reaches all that read the topic. The least loaded of them that ends the search; NOBODY. */
+static int32_t way_open(const struct deal *d, struct way *w, int32_t at, int32_t topic,
+                        int32_t load, int32_t *tail)
+{
+    int32_t least = NOBODY;
+    w->open[topic] = true;
+    for (int32_t i = 0; i < d->count; i++) {
+        if (w->from[i] != NOBODY || !subscribes(d->order[i], topic)) {
+            continue;
+        }
+        w->from[i] = at;
+        w->topic[i] = topic;
+        w->queue[(*tail)++] = i;
+        if (d->load[i] <= load - 2 && (least == NOBODY || d->load[i] < d->load[least])) {
+            least = i;
+        }
+    }
+    return least;
+}
+
 /* Where the way ends; NOBODY: there is none. */
-static int32_t way_find(const struct deal *d, struct way *w, int32_t start)
+static int32_t way_find(const struct deal *d, struct way *w, int32_t load)
 {
     int32_t head = 0, tail = 0, ignored;
     for (int32_t i = 0; i < d->count; i++) {
-        w->from[i] = NOBODY;
+        w->from[i] = d->load[i] == load ? i : NOBODY;
+        if (d->load[i] == load) {
+            w->queue[tail++] = i;
+        }
     }
     memset(w->open, 0, (size_t)d->topic_count * sizeof *w->open);
-    w->from[start] = start;
-    w->queue[tail++] = start;
     while (head < tail) {
         int32_t at = w->queue[head++];
         for (int32_t t = 0; t < d->topic_count; t++) {
-            if (w->open[t] || !has_of(d, at, t, &ignored)) {
-                continue;
-            }
-            w->open[t] = true;
-            int32_t least = NOBODY;
-            for (int32_t i = 0; i < d->count; i++) {
-                if (w->from[i] != NOBODY || !subscribes(d->order[i], t)) {
-                    continue;
+            if (!w->open[t] && has_of(d, at, t, &ignored)) {
+                int32_t end = way_open(d, w, at, t, load, &tail);
+                if (end != NOBODY) {
+                    return end;
                 }
-                w->from[i] = at;
-                w->topic[i] = t;
-                w->queue[tail++] = i;
-                if (d->load[i] <= d->load[start] - 2 &&
-                    (least == NOBODY || d->load[i] < d->load[least])) {
-                    least = i;
-                }
-            }
-            if (least != NOBODY) {
-                return least;
             }
         }
     }
     return NOBODY;
 }
 
-static void way_go(struct deal *d, const struct way *w, int32_t start, int32_t end)
+static void way_go(struct deal *d, const struct way *w, int32_t end)
 {
-    for (int32_t at = end; at != start; at = w->from[at]) {
+    int32_t at = end;
+    for (; w->from[at] != at; at = w->from[at]) {
         int32_t partition = 0;
         if (has_of(d, w->from[at], w->topic[at], &partition)) {
             d->owner[w->topic[at]][partition] = at;
         }
     }
-    d->load[start]--;
+    d->load[at]--;
     d->load[end]++;
 }
 
-/* The most loaded member that was not tried yet; NOBODY: there is none, or it has not two more than
- * any other, so that the deal is even. */
-static int32_t most_loaded(const struct deal *d, const bool *tried)
+/* The highest load below `limit`; 0: the deal is even down from there. */
+static int32_t load_below(const struct deal *d, int32_t limit)
 {
-    int32_t most = NOBODY;
-    int32_t least_load = INT32_MAX;
+    int32_t most = 0;
+    int32_t least = INT32_MAX;
     for (int32_t i = 0; i < d->count; i++) {
-        least_load = d->load[i] < least_load ? d->load[i] : least_load;
-        if (!tried[i] && (most == NOBODY || d->load[i] > d->load[most])) {
-            most = i;
-        }
+        least = d->load[i] < least ? d->load[i] : least;
+        most = d->load[i] < limit && d->load[i] > most ? d->load[i] : most;
     }
-    return most != NOBODY && d->load[most] - 2 >= least_load ? most : NOBODY;
+    return most - 2 >= least ? most : 0;
 }
 
 static err sticky_even(struct deal *d)
@@ -317,18 +323,17 @@ static err sticky_even(struct deal *d)
                     .topic = arena_alloc(d->arena, (size_t)d->count * sizeof *w.topic),
                     .queue = arena_alloc(d->arena, (size_t)d->count * sizeof *w.queue),
                     .open = arena_alloc(d->arena, (size_t)d->topic_count * sizeof *w.open)};
-    bool *tried = arena_zero(d->arena, (size_t)d->count, sizeof *tried);
-    if (!w.from || !w.topic || !w.queue || !w.open || !tried) {
+    if (!w.from || !w.topic || !w.queue || !w.open) {
         return arena_error(d->arena);
     }
-    int32_t start;
-    while ((start = most_loaded(d, tried)) != NOBODY) {
-        int32_t end = way_find(d, &w, start);
-        tried[start] = true;
+    int32_t load = load_below(d, INT32_MAX);
+    while (load) {
+        int32_t end = way_find(d, &w, load);
         if (end != NOBODY) { /* ends: each makes the sum of the squares of the loads smaller */
-            way_go(d, &w, start, end);
-            memset(tried, 0, (size_t)d->count * sizeof *tried);
+            way_go(d, &w, end);
+            load = INT32_MAX;
         }
+        load = load_below(d, load);
     }
     return OK;
 }
