@@ -321,7 +321,7 @@ int rv_consumer_close(struct rv_consumer *consumer, int timeout_ms, struct rv_er
     c->closing = true;
     commits_drain(c, deadline);
     if (is_member(c)) {
-        member_revoke_all(c, c->member.lost ? RV_LOST : RV_REVOKED);
+        member_revoke_all(c, c->member.lost ? RV_LOST : RV_REVOKED, deadline);
         member_leave(c, deadline);
     }
     consumer_destroy(c);

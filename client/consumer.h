@@ -308,7 +308,8 @@ void member_polled(struct rv_consumer *c);                          /* rv_poll w
 void member_leave(struct rv_consumer *c, int64_t deadline_ms);      /* and waits until it is said */
 /* group_turns.c: what needs the user's callbacks. An error is the group's, not a partition's. */
 int member_poll(struct rv_consumer *c, struct rv_error *ret_error);
-void member_revoke_all(struct rv_consumer *c, enum rv_event_kind kind);
+/* The callback, the commits that it made, the end of all claims. */
+void member_revoke_all(struct rv_consumer *c, enum rv_event_kind kind, int64_t deadline_ms);
 static inline bool is_member(const struct rv_consumer *c)
 {
     return c->member.state != MEMBER_OUT;

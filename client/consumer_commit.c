@@ -36,6 +36,7 @@ struct commit {
     rv_commit_fn *fn;   /* async */
     void *ctx;
     bool sync;             /* its maker waits, and frees it */
+    bool patient;          /* of our own: a rebalance in progress is waited for */
     struct rv_error error; /* of sync: how it ended */
 };
 
@@ -213,8 +214,11 @@ static void commit_good(struct rv_consumer *c, struct commit *k)
     commit_end_code(c, k, RV_OK);
 }
 
-static bool is_final(int code)
+static bool is_final(const struct commit *k, int code)
 {
+    if (code == KERR_REBALANCE_IN_PROGRESS) {
+        return !k->patient;
+    }
     return code == KERR_UNKNOWN_TOPIC_OR_PARTITION || !error_is_retriable(code);
 }
 
@@ -237,7 +241,7 @@ static void commit_done(struct call *call, const struct answer *answer)
         }
         code = code == KERR_FENCED_INSTANCE_ID ? code : RV_E_LOST_MEMBER;
     }
-    if (is_final(code)) {
+    if (is_final(k, code)) {
         commit_end_code(c, k, code);
         return;
     }
@@ -360,7 +364,11 @@ static int commit_wait(struct rv_consumer *c, struct commit *k, struct rv_error 
 int commit_positions(struct rv_consumer *c, int64_t deadline_ms, struct rv_error *ret_error)
 {
     struct commit *k = commit_of_claims(c, true, deadline_ms);
-    return k ? commit_wait(c, k, ret_error) : error_memory(ret_error);
+    if (!k) {
+        return error_memory(ret_error);
+    }
+    k->patient = true;
+    return commit_wait(c, k, ret_error);
 }
 
 static void auto_done(void *ctx, const struct rv_error *error)

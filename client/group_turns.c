@@ -46,7 +46,7 @@ static void name_claim(struct rv_consumer *c, size_t i, const struct claim *clai
                                         .leader_epoch = claim->position_epoch};
 }
 
-void member_revoke_all(struct rv_consumer *c, enum rv_event_kind kind)
+void member_revoke_all(struct rv_consumer *c, enum rv_event_kind kind, int64_t deadline_ms)
 {
     if (c->claims.count == 0) {
         return;
@@ -64,7 +64,7 @@ void member_revoke_all(struct rv_consumer *c, enum rv_event_kind kind)
              kind == RV_LOST ? "the group took us for gone: others may be at the partitions"
                              : "the partitions go back to the group");
     if (kind == RV_REVOKED) {
-        commits_drain(c, commit_deadline(c));
+        commits_drain(c, deadline_ms);
     }
     claims_clear(c);
 }
@@ -110,7 +110,7 @@ static bool is_subscribed(const struct member *m, const char *topic)
 static void prepare(struct rv_consumer *c)
 {
     if (!c->member.cooperative) {
-        member_revoke_all(c, RV_REVOKED);
+        member_revoke_all(c, RV_REVOKED, commit_deadline(c));
         return;
     }
     for (size_t i = 0; i < c->claims.count; i++) {
@@ -230,7 +230,7 @@ int member_poll(struct rv_consumer *c, struct rv_error *ret_error)
     struct member *m = &c->member;
     for (;;) {
         if (m->lost) {
-            member_revoke_all(c, RV_LOST);
+            member_revoke_all(c, RV_LOST, 0);
             m->lost = false;
         }
         switch (m->state) {
@@ -299,7 +299,7 @@ static char **topics_copy(struct rv_consumer *c, const char *const *topics, size
 static int unsubscribe(struct rv_consumer *c)
 {
     if (is_member(c)) {
-        member_revoke_all(c, c->member.lost ? RV_LOST : RV_REVOKED);
+        member_revoke_all(c, c->member.lost ? RV_LOST : RV_REVOKED, commit_deadline(c));
         member_leave(c, client_deadline(c->client, -1));
     }
     return RV_OK;

@@ -1,7 +1,7 @@
 /* The consumer against a broker in this process: reading assigned partitions. */
 #include "base/clock.h"
 #include "tests/kit/feed.h"
-#include "tests/kit/local_broker.h"
+#include "tests/kit/local_home.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -18,7 +18,7 @@ static const char *const codec_names[] = {"none", "gzip", "snappy", "lz4", "zstd
 
 /* A broker, a client for feeding, and a client with a consumer. */
 struct desk {
-    struct local_broker *broker;
+    struct local_home *broker;
     struct rv_client *feeder;
     struct rv_client *client;
     struct rv_consumer *consumer;
@@ -28,12 +28,12 @@ struct desk {
     struct rv_error error;
 };
 
-static struct rv_client *client_to(struct local_broker *b)
+static struct rv_client *client_to(struct local_home *b)
 {
     struct rv_client *client;
     struct rv_error e;
     const struct rv_option *options =
-        RV_OPTIONS({"bootstrap.servers", local_broker_address(b)}, {"retry.backoff.ms", "5"},
+        RV_OPTIONS({"bootstrap.servers", local_home_address(b)}, {"retry.backoff.ms", "5"},
                    {"retry.backoff.max.ms", "50"}, {"reconnect.backoff.ms", "5"},
                    {"reconnect.backoff.max.ms", "50"});
     assert_int_equal(rv_client_open(options, &client, &e), RV_OK);
@@ -54,7 +54,7 @@ static void on_event(void *ctx, const struct rv_event *event)
 static void desk_open(struct desk *d, const struct rv_option *options)
 {
     memset(d, 0, sizeof *d);
-    d->broker = local_broker_start(NULL);
+    d->broker = local_home_start(NULL);
     d->feeder = client_to(d->broker);
     d->client = client_to(d->broker);
     assert_int_equal(rv_consumer_open(d->client, options, &d->consumer, &d->error), RV_OK);
@@ -66,7 +66,7 @@ static void desk_close(struct desk *d)
     assert_int_equal(rv_consumer_close(d->consumer, PATIENCE_MS, &d->error), RV_OK);
     rv_client_close(d->client);
     rv_client_close(d->feeder);
-    local_broker_destroy(d->broker);
+    local_home_destroy(d->broker);
 }
 
 static void topic_make(struct desk *d, const char *topic, int32_t partitions,
@@ -532,7 +532,7 @@ static void a_restarted_broker_is_read_on_from_the_same_place(void **state)
     read_from(&d, "t", 0, RV_START);
     expect_numbers(&d, 0, 29);
     for (int n = 100; n < 400; n += 100) {
-        local_broker_restart(d.broker);
+        local_home_restart(d.broker);
         feed_numbers(d.feeder, "t", 0, CODEC_NONE, n, 100);
         expect_numbers(&d, n - 70, n + 29);
     }
@@ -552,12 +552,12 @@ static void polling_while_the_broker_is_away_is_no_error(void **state)
     feed_numbers(d.feeder, "t", 0, CODEC_NONE, 0, 5);
     read_from(&d, "t", 0, RV_START);
     expect_numbers(&d, 0, 4);
-    local_broker_stop(d.broker);
+    local_home_stop(d.broker);
     for (int i = 0; i < 5; i++) {
         assert_int_equal(rv_poll(d.consumer, 20, &records, &count, &d.error), RV_OK);
         assert_int_equal(count, 0);
     }
-    local_broker_restart(d.broker);
+    local_home_restart(d.broker);
     feed_numbers(d.feeder, "t", 0, CODEC_NONE, 5, 5);
     expect_numbers(&d, 5, 9);
     desk_close(&d);
