@@ -134,6 +134,7 @@ void claims_add(struct rv_consumer *c, struct claim *claim)
     c->claims.items[at] = claim;
     c->claims.count++;
     c->caught_up = false;
+    c->client->again = true; /* the next turn asks about it at once */
 }
 
 void claims_remove(struct rv_consumer *c, struct claim *claim)

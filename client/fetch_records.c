@@ -30,6 +30,7 @@ void chunk_spend(struct rv_consumer *c, struct chunk *k)
     k->claim->chunks--;
     k->claim = NULL;
     list_push(&c->spent, &k->link);
+    c->client->again = true; /* there is room for more */
 }
 
 void chunks_drop(struct rv_consumer *c, struct claim *claim)

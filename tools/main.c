@@ -49,6 +49,8 @@ static const struct tool_verb verbs[] = {
     {"produce", "TOPIC", 1, 1, "kzP", false,
      "send the lines of standard input; --json tells where each one went: topic, partition, offset, timestamp_ms",
      verb_produce},
+    {"consume", "TOPIC", 1, 1, "gonukP", false,
+     "print records; --json: topic, partition, offset, timestamp_ms, key, value, headers", verb_consume},
     {"group list", "", 0, 0, "", false, "name the groups", verb_group_list},
     {"log dump", "FILE|DIR...", 1, TOOL_ARGS_LIMIT, "r", true,
      "show segments, indexes and snapshots without a broker, and what is wrong with them", verb_log_dump},
