@@ -695,7 +695,7 @@ static void at_least_once_commits_what_the_poll_before_returned(void **state)
     for (int i = 0; i < 20; i++) { /* no poll: not known to be done, whatever else is called */
         assert_int_equal(rv_wait(r->seats[0].client, 2, &r->error), RV_OK);
     }
-    assert_int_equal(committed(r, 0, NULL, NULL), -1);
+    assert_true(committed(r, 0, NULL, NULL) <= 0); /* where it began, at most */
     turns(r, 1, has_read, &(int){8});
     int64_t until = clock_mono_ms(&clock_real) + PATIENCE_MS;
     while (committed(r, 0, NULL, NULL) < 4 && clock_mono_ms(&clock_real) < until) {
