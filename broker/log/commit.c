@@ -540,16 +540,18 @@ static void write_begin(struct log_manager *m)
     struct write_group *g = mem_need_zero(1, sizeof *g);
     int64_t now_ms = clock_wall_ms(m->o.clock);
     bool short_way = is_short_way(m);
-    m->pending_bytes = 0;
-    m->pending_told = false;
     g->m = m;
     g->work.run = write_run;
     g->work.done = write_done;
     arena_init(&g->arena, SIZE_MAX);
     list_init(&g->parts);
-    for (struct list *node; (node = list_pop(&m->dirty));) {
+    /* A part keeps its files open until the whole group is done. */
+    int parts_max = 1 + m->o.max_open_files / FILE_KINDS / 2;
+    for (struct list *node; g->part_count < parts_max && (node = list_pop(&m->dirty));) {
         place_log(g, list_entry(node, struct log, dirty_link), now_ms);
     }
+    m->pending_bytes = 0;
+    m->pending_told = !list_empty(&m->dirty); /* what is left goes the long way, at once */
     list_each(node, &g->parts)
     {
         struct write_part *p = list_entry(node, struct write_part, link);
@@ -588,6 +590,10 @@ static void sync_run(struct work *work)
         }
         if (!g->result && item->dir) {
             g->result = store->ops->sync_dir(store->ctx, item->use.segment->log->dir);
+        }
+        if (item->use.file && !item->use.ref) { /* one at a time: a group may be of any size */
+            store->ops->close(store->ctx, item->use.file);
+            item->use.file = NULL;
         }
     }
     if (!g->result && g->root) {

@@ -357,10 +357,10 @@ static void bytes_behind_a_codecs_end_are_refused(void **state)
 static void several_members_are_read_as_one(void **state)
 {
     (void)state;
-    static const enum codec codecs[] = {CODEC_GZIP, CODEC_LZ4, CODEC_ZSTD};
+    static const enum codec codecs[] = {CODEC_GZIP, CODEC_ZSTD}; /* lz4: see test_lz4_frames */
     struct buf plain = {0};
     records(&plain);
-    for (size_t i = 0; i < 3; i++) {
+    for (size_t i = 0; i < sizeof codecs / sizeof codecs[0]; i++) {
         struct buf packed = {0};
         struct buf b = {0};
         for (size_t at = 0; at < plain.len; at += 10) {
