@@ -4,7 +4,6 @@
 #include "broker/server/server.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -143,11 +142,11 @@ static int run(struct setup *setup)
  */
 static bool open_standard_files(void)
 {
-    int fd;
+    FILE *f;
     do {
-        fd = open("/dev/null", O_RDWR);
-    } while (fd >= 0 && fd <= STDERR_FILENO);
-    return fd >= 0 && close(fd) == 0;
+        f = fopen("/dev/null", "r+"); /* those that fill a gap stay open */
+    } while (f && fileno(f) <= STDERR_FILENO);
+    return f && fclose(f) == 0;
 }
 
 int main(int argc, char **argv)

@@ -193,9 +193,9 @@ static struct bytes changed_frame(struct wire_client *c, struct rng *rng)
                                    API_OFFSET_DELETE,
                                    API_DESCRIBE_TOPIC_PARTITIONS};
     int16_t key = keys[rng_below(rng, sizeof keys / sizeof *keys)];
-    int16_t version =
-        (int16_t)(version_min(key) +
-                  (int16_t)rng_below(rng, (uint64_t)(version_max(key) - version_min(key) + 1)));
+    int16_t least = version_min(key);
+    uint64_t versions = (uint64_t)version_max(key) - (uint64_t)least + 1;
+    int16_t version = (int16_t)(least + (int16_t)rng_below(rng, versions));
     const struct wire_api *api = wire_api_find(key);
     void *message = wire_structs(c, api->request, 1);
     wire_random(api->request, version, rng, &c->arena, message);
