@@ -630,7 +630,7 @@ static void use_each_partition(struct wire_client *c, const char *topic, int32_t
 static void with_few_files_more_partitions_than_files_are_served(void **state)
 {
     struct fixture *f = *state;
-    struct rlimit r = {.rlim_cur = 160, .rlim_max = 160};
+    struct rlimit r = {.rlim_cur = 120, .rlim_max = 120};
     const struct program_options o = {
         .name = "rivuletd",
         .arguments = (const char *const[]){"--data", f->data, "--listen", "127.0.0.1:0", NULL},
@@ -640,8 +640,8 @@ static void with_few_files_more_partitions_than_files_are_served(void **state)
     struct program *p = program_start(&o);
     uint16_t port = program_port(p, "127.0.0.1");
     struct wire_client *c = wire_dial("127.0.0.1", port);
-    TOPIC(c, "t", 200);
-    use_each_partition(c, "t", 200);
+    TOPIC(c, "t", 120);
+    use_each_partition(c, "t", 120);
     struct wire_client *more[10];
     for (int i = 0; i < 10; i++) { /* and their files leave room for connections */
         more[i] = wire_dial("127.0.0.1", port);
@@ -650,7 +650,7 @@ static void with_few_files_more_partitions_than_files_are_served(void **state)
     for (int i = 0; i < 10; i++) {
         wire_close(more[i]);
     }
-    assert_non_null(strstr(buf_text(&p->errors), "level=warn event=few_files limit=160"));
+    assert_non_null(strstr(buf_text(&p->errors), "level=warn event=few_files limit=120"));
     assert_null(strstr(buf_text(&p->errors), "connections_refused"));
     wire_close(c);
     expect_clean_stop(p);

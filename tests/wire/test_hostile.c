@@ -272,7 +272,7 @@ static void frames_that_fill_the_memory_wait_and_others_are_served(void **state)
     enum { BUDGET = 8 * MIB, FRAME = 2 * MIB };
     struct good g =
         good_create(DAEMON("rivulet.memory.max.bytes=8388608", "socket.request.max.bytes=4194304",
-                           "rivulet.frame.stall.ms=1000"));
+                           "rivulet.frame.stall.ms=100"));
     struct wire_client *bad[16];
     char *piece = mem_need_zero(1, FRAME);
     for (int i = 0; i < 16; i++) {
