@@ -149,7 +149,7 @@ class World:
             self.read_backs += 1
 
     def cycle(self, number):
-        load_s = self.rng.uniform(0.3, 1.0)
+        load_s = 0.3 + 0.7 * self.rng.random() ** 2
         how = self.rng.choices(("kill", "twice", "term"), (65, 25, 10))[0]
         cut_parts = [self.rng.uniform(0, 1.3) for _ in range(self.rng.choice((1, 1, 2)))]
         changes = self.rng.random() < 0.15
