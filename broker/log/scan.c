@@ -47,23 +47,34 @@ err walk_header(struct walk *w, int64_t position, struct batch_header *ret_heade
     return OK;
 }
 
+enum { INDEX_WINDOW = 128 }; /* entries that are read at once */
+
 err index_lookup(struct store *store, store_read_fn *read, struct store_file *index, int32_t count,
                  int64_t base_offset, int64_t offset, int64_t *ret_position)
 {
     int32_t low = 0;
     int32_t high = count; /* entries below low are <= offset, from high on they are above it */
     int64_t position = 0;
+    uint8_t window[INDEX_WINDOW * INDEX_ENTRY_SIZE];
+    int32_t from = 0; /* entries [from, to) are in the window */
+    int32_t to = 0;
     while (low < high) {
         int32_t middle = low + (high - low) / 2;
-        uint8_t entry[INDEX_ENTRY_SIZE];
-        size_t got = 0;
-        err e =
-            read(store->ctx, index, entry, sizeof entry, (int64_t)middle * INDEX_ENTRY_SIZE, &got);
-        if (e) {
-            return e;
+        if (middle < from || middle >= to) { /* the last steps are one read */
+            bool rest = high - low <= INDEX_WINDOW;
+            size_t got = 0;
+            from = rest ? low : middle;
+            err e =
+                read(store->ctx, index, window, (size_t)(rest ? high - low : 1) * INDEX_ENTRY_SIZE,
+                     (int64_t)from * INDEX_ENTRY_SIZE, &got);
+            if (e) {
+                return e;
+            }
+            to = from + (int32_t)(got / INDEX_ENTRY_SIZE);
         }
-        if (got < sizeof entry) {
-            high = middle;
+        const uint8_t *entry = window + (size_t)(middle - from) * INDEX_ENTRY_SIZE;
+        if (middle >= to) {
+            high = middle; /* the file is shorter than it should be */
         } else if (base_offset + (int32_t)get_be32(entry) <= offset) {
             position = (int32_t)get_be32(entry + 4);
             low = middle + 1;
