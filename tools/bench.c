@@ -220,10 +220,11 @@ static void add_broker(json_t *o, const struct load *l)
 static json_t *result_json(const struct bench *b, const struct load *l)
 {
     double seconds = (double)(l->measured_to_us - l->measured_from_us) / 1e6;
-    json_t *o = json_pack("{s:s,s:i,s:i,s:o,s:I,s:o}", "bench", b->defaults->name, "connections",
-                          b->o.connections, "partitions", b->o.partitions, "seconds",
-                          json_round(seconds, 1000), "requests", (json_int_t)l->requests,
-                          "requests_per_s", json_round(per((double)l->requests, seconds), 1));
+    json_t *o = json_pack("{s:s,s:i,s:i,s:o,s:I,s:I,s:o}", "bench", b->defaults->name,
+                          "connections", b->o.connections, "partitions", b->o.partitions, "seconds",
+                          json_round(seconds, 1000), "warm_requests", (json_int_t)l->warm_requests,
+                          "requests", (json_int_t)l->requests, "requests_per_s",
+                          json_round(per((double)l->requests, seconds), 1));
     if (l->records) {
         json_object_set_new(o, "records_per_s", json_round(per((double)l->records, seconds), 1));
     }

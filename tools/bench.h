@@ -121,7 +121,8 @@ struct load {
 
     int64_t ticks; /* requests that are due, since the start */
     int64_t ticks_from_us;
-    int64_t requests; /* answered while measuring, and so the rest */
+    int64_t warm_requests; /* answered before */
+    int64_t requests;      /* answered while measuring, and so the rest */
     int64_t records;
     int64_t bytes;
     struct latency latency;

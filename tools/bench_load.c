@@ -218,6 +218,7 @@ static bool conn_flush(struct load_conn *c)
 
 static void count_request(struct load *l, const struct load_kind *kind, int64_t took_us)
 {
+    l->warm_requests += !l->measuring && !kind->uncounted;
     if (l->measuring && !kind->uncounted) {
         l->requests++;
         if (!kind->untimed && !kind->unanswered) {
