@@ -134,7 +134,7 @@ static void require(struct world *w, bool holds, const char *what)
 static struct str keep(struct world *w, const char *text)
 {
     size_t n = strlen(text);
-    return (struct str){.ptr = arena_dup(&w->kit.arena, text, n), .len = n};
+    return (struct str){.ptr = arena_dup(&w->kit.arena, text, n + 1), .len = n};
 }
 
 /* ---- the network ---- */
