@@ -78,7 +78,7 @@ TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|docs|format|fuzz|peers|bench|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|docs|format|cov|fuzz|peers|bench|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -168,6 +168,13 @@ test: deps
 .PHONY: check
 check: all $(TESTS)
 	@$(call run_tests,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC)) $(if $(filter release,$(MODE)),$(wildcard tests/scripts/test_*))
+
+# Lines covered by unit, wire and sim tests, by room.
+.PHONY: cov
+cov:
+	@[ ! -d build/cov ] || find build/cov -name '*.gcda' -delete
+	@$(MAKE) --no-print-directory MODE=cov check
+	@tests/cov
 
 # ---- the rest of the two commands
 

@@ -534,7 +534,7 @@ static void expect_record(const struct group_record *r, const char *key, size_t 
 
 #define EXPECT(r, key, value) expect_record(r, key, sizeof(key) - 1, value, sizeof(value) - 1)
 
-static void records_are_byte_for_byte_as_kafka_writes_them(void **state)
+static void offset_records_are_byte_for_byte_as_kafka_writes_them(void **state)
 {
     (void)state;
     /* int16 1, group, topic, int32 partition */
@@ -581,7 +581,11 @@ static void records_are_byte_for_byte_as_kafka_writes_them(void **state)
            "\1\2\3\4\5\6\7\10\11\12\13\14\15\16\17\20");
     r.kind = GROUP_RECORD_OFFSET_TOMBSTONE;
     expect_record(&r, offset_key, sizeof offset_key - 1, NULL, 0);
+}
 
+static void group_records_are_byte_for_byte_as_kafka_writes_them(void **state)
+{
+    (void)state;
     struct group_member_record member = {
         .id = STR("m"),
         .instance_id = STR("i"),
@@ -654,7 +658,8 @@ int main(void)
         cmocka_unit_test(a_stopping_coordinator_answers_who_waits),
         cmocka_unit_test(a_partition_that_cannot_be_read_refuses_its_groups_and_no_others),
         cmocka_unit_test(a_power_cut_at_any_operation_keeps_every_answered_commit),
-        cmocka_unit_test(records_are_byte_for_byte_as_kafka_writes_them),
+        cmocka_unit_test(offset_records_are_byte_for_byte_as_kafka_writes_them),
+        cmocka_unit_test(group_records_are_byte_for_byte_as_kafka_writes_them),
         cmocka_unit_test(groups_are_in_the_partition_that_kafka_chooses),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
