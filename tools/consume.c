@@ -15,7 +15,12 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-enum { COMMIT_INTERVAL_MS = 1000, OPTIONS_MAX = TOOL_MANY_LIMIT + 12 };
+enum {
+    COMMIT_INTERVAL_MS = 1000,
+    CLOSE_MS = 5000,        /* to say good-bye to the group */
+    SECOND_SIGNAL_MS = 300, /* a signal that comes twice at once is one */
+    OPTIONS_MAX = TOOL_MANY_LIMIT + 12,
+};
 
 struct part {
     int64_t end;     /* when it began; of --until end */
@@ -34,11 +39,13 @@ struct consume {
     bool by_time;       /* `place` is one */
     struct part *parts; /* owned; by partition */
     int32_t part_count;
-    int64_t committed_at_ms; /* monotonic */
-    int signals;             /* signalfd; -1 */
-    sigset_t old_mask;
-    bool stopped;       /* Ctrl-C */
-    bool output_failed; /* or its reader is gone */
+    int64_t committed_at_ms;      /* monotonic */
+    int signals;                  /* signalfd; -1 */
+    int64_t stopped_at_ms;        /* monotonic; of the first Ctrl-C; 0: none */
+    bool hurried;                 /* Ctrl-C again, while it ends */
+    struct rv_error commit_error; /* of the last commit */
+    bool committing;              /* the last commit is on its way */
+    bool output_failed;           /* or its reader is gone */
 };
 
 /* ---- the command line ---- */
@@ -187,13 +194,22 @@ static void warn(const struct rv_error *e)
     fprintf(stderr, "rivulet: %s\n", e->text);
 }
 
-/* What was printed and written out. */
-static int commit(struct consume *c, struct rv_error *ret_error)
+static void committed(void *ctx, const struct rv_error *error)
+{
+    struct consume *c = ctx;
+    c->committing = false;
+    c->commit_error = error ? *error : (struct rv_error){.code = RV_OK};
+}
+
+/* Begins to commit what was printed and written out. */
+static int commit_begin(struct consume *c, struct rv_error *ret_error)
 {
     struct rv_partition *list = mem_alloc((size_t)c->part_count * sizeof *list);
     size_t count = 0;
+    c->committed_at_ms = clock_mono_ms(&clock_real);
+    c->commit_error.code = RV_OK;
     if (!list) {
-        fprintf(stderr, "rivulet: out of memory\n");
+        *ret_error = (struct rv_error){.code = RV_E_MEMORY, .text = "out of memory"};
         return RV_E_MEMORY;
     }
     for (int32_t p = 0; p < c->part_count; p++) {
@@ -205,12 +221,41 @@ static int commit(struct consume *c, struct rv_error *ret_error)
             c->parts[p].printed = -1;
         }
     }
-    int code = count && c->group && !c->output_failed
-                   ? rv_commit(c->consumer, list, count, ret_error)
-                   : RV_OK;
+    int code = RV_OK;
+    if (count && c->group && !c->output_failed) {
+        code = rv_commit_async(c->consumer, list, count, committed, c, ret_error);
+        c->committing = code == RV_OK;
+    }
     mem_free(list);
-    c->committed_at_ms = clock_mono_ms(&clock_real);
     return code;
+}
+
+static void wait_some(struct consume *c);
+
+/* Until it is known how the commit ended, or nobody wants to wait for that. */
+static int commit_end(struct consume *c, struct rv_error *ret_error)
+{
+    while (c->committing && !c->hurried) {
+        if (rv_process(c->tool->client, ret_error) != RV_OK) {
+            return ret_error->code;
+        }
+        if (c->committing) {
+            wait_some(c);
+        }
+    }
+    if (c->commit_error.code != RV_OK) {
+        *ret_error = c->commit_error;
+    }
+    return c->commit_error.code;
+}
+
+static int commit(struct consume *c, struct rv_error *ret_error)
+{
+    if (commit_end(c, ret_error) != RV_OK) { /* the one before */
+        warn(ret_error);
+    }
+    int code = commit_begin(c, ret_error);
+    return code == RV_OK ? commit_end(c, ret_error) : code;
 }
 
 /* Not ours any more: others read it again, which is what at least once means. */
@@ -363,6 +408,18 @@ static bool at_ends(struct consume *c)
     return count > 0;
 }
 
+static void signals_take(struct consume *c)
+{
+    struct signalfd_siginfo info;
+    int64_t now = clock_mono_ms(&clock_real);
+    while (read(c->signals, &info, sizeof info) == (ssize_t)sizeof info) {
+        if (!c->stopped_at_ms) {
+            c->stopped_at_ms = now;
+        }
+        c->hurried |= now - c->stopped_at_ms >= SECOND_SIGNAL_MS;
+    }
+}
+
 /* Waits for the brokers, Ctrl-C, or the end of the reader of our output. */
 static void wait_some(struct consume *c)
 {
@@ -374,35 +431,28 @@ static void wait_some(struct consume *c)
     if (poll(fds, sizeof fds / sizeof fds[0], rv_timeout(c->tool->client)) < 0) {
         return; /* EINTR: round again */
     }
-    c->stopped |= fds[1].revents != 0;
+    if (fds[1].revents) {
+        signals_take(c);
+    }
     c->output_failed |= (fds[2].revents & (POLLERR | POLLHUP)) != 0;
 }
 
-/* The first Ctrl-C ends it cleanly; another one, while it does, at once. */
+/* The first Ctrl-C ends it cleanly; another one, a while later, does not wait for the broker. */
 static void signals_catch(struct consume *c)
 {
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
-    sigprocmask(SIG_BLOCK, &set, &c->old_mask);
     c->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-}
-
-static void signals_release(struct consume *c)
-{
-    struct signalfd_siginfo info;
-    while (c->signals >= 0 && read(c->signals, &info, sizeof info) > 0) {
+    if (c->signals >= 0) { /* else they end it as they end any program */
+        sigprocmask(SIG_BLOCK, &set, NULL);
     }
-    if (c->signals >= 0) {
-        close(c->signals);
-    }
-    sigprocmask(SIG_SETMASK, &c->old_mask, NULL);
 }
 
 static bool is_over(struct consume *c)
 {
-    return c->stopped || c->output_failed || c->left == 0 || (c->until_end && at_ends(c));
+    return c->stopped_at_ms || c->output_failed || c->left == 0 || (c->until_end && at_ends(c));
 }
 
 static int run(struct consume *c)
@@ -418,7 +468,10 @@ static int run(struct consume *c)
             return output_lost(c, errno);
         }
         bool due = clock_mono_ms(&clock_real) - c->committed_at_ms >= COMMIT_INTERVAL_MS;
-        if (c->group && due && commit(c, &e) != RV_OK) {
+        bool failed = !c->committing && c->commit_error.code != RV_OK;
+        e = c->commit_error;
+        if (failed || (due && !c->committing && commit_begin(c, &e) != RV_OK)) {
+            c->commit_error.code = RV_OK;
             warn(&e);
             if (!is_rebalance(&e) && !(e.flags & RV_RETRIABLE)) {
                 return EXIT_FAILED;
@@ -435,12 +488,11 @@ static int run(struct consume *c)
 static int end(struct consume *c, int code)
 {
     struct rv_error e;
-    signals_release(c);
     if (commit(c, &e) != RV_OK) {
         warn(&e);
         code = code == EXIT_DONE && !is_rebalance(&e) ? EXIT_FAILED : code;
     }
-    if (rv_consumer_close(c->consumer, c->tool->timeout_ms, &e) != RV_OK) {
+    if (rv_consumer_close(c->consumer, c->hurried ? 0 : CLOSE_MS, &e) != RV_OK) {
         warn(&e);
         code = code == EXIT_DONE ? EXIT_FAILED : code;
     }
@@ -457,6 +509,9 @@ int verb_consume(struct tool *t)
     if (c.consumer) {
         signals_catch(&c);
         code = end(&c, code == EXIT_DONE ? run(&c) : code);
+    }
+    if (c.signals >= 0) {
+        close(c.signals);
     }
     mem_free(c.parts);
     return code;

@@ -28,9 +28,10 @@ struct child {
 
 static void broker_main(int tell, int stop)
 {
-    char byte;
+    char byte, address[ADDRESS_SIZE] = "";
     struct local_home *h = local_home_start(NULL);
-    check(write(tell, local_home_address(h), ADDRESS_SIZE) == ADDRESS_SIZE);
+    snprintf(address, sizeof address, "%s", local_home_address(h));
+    check(write(tell, address, ADDRESS_SIZE) == ADDRESS_SIZE);
     while (read(stop, &byte, 1) > 0) {
     }
     local_home_destroy(h);
