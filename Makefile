@@ -134,7 +134,7 @@ build/rivulet: build/release/rivulet
 # ---- tests: each file of tests/{unit,wire,sim} is one program. One that sweeps allocation failures is called *_oom.c and gets the failing
 # allocator in the place of base/mem.c.
 
-$(B)/tests/%_oom: $(B)/tests/%_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
+$(filter %_oom,$(TESTS)): $(B)/tests/%_oom: $(B)/tests/%_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
 	$(SAY)$@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $(B)/tests/$*_oom.o $(B)/tests/kit/failing_mem.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
 
