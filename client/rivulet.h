@@ -231,7 +231,8 @@ RV_API int rv_consumer_open(struct rv_client *client, const struct rv_option *op
                             struct rv_consumer **ret_consumer, struct rv_error *ret_error);
 
 /* Leaves the group (unless a static member), waiting up to `timeout_ms` to say so. With a
- * `delivery` of at-least-once, commits first. Takes NULL. */
+ * `delivery` of at-least-once, commits first; when that fails, it says so and is closed all the
+ * same (but for RV_E_STATE in a callback). Takes NULL. */
 RV_API int rv_consumer_close(struct rv_consumer *consumer, int timeout_ms,
                              struct rv_error *ret_error);
 
@@ -239,7 +240,7 @@ struct rv_partition {
     const char *topic; /* 0-terminated */
     int32_t partition;
     int64_t offset;       /* where that has a meaning: the next record to read; else ignored */
-    int32_t leader_epoch; /* of the record before `offset`; -1: not known */
+    int32_t leader_epoch; /* of the record before `offset`; -1 or 0: not known */
     const char *metadata; /* goes with a commit; NULL: none */
     int code;             /* in results: RV_OK, or why there is none for this partition */
 };

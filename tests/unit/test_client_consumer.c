@@ -24,7 +24,7 @@ struct desk {
     struct rv_consumer *consumer;
     int events[8];    /* how many of each kind */
     int64_t from, to; /* of the last RV_JUMPED */
-    char text[300];   /* of the last event */
+    char text[300];   /* likewise */
     struct rv_error error;
 };
 
@@ -44,8 +44,8 @@ static void on_event(void *ctx, const struct rv_event *event)
 {
     struct desk *d = ctx;
     d->events[event->kind]++;
-    snprintf(d->text, sizeof d->text, "%s", event->text);
     if (event->kind == RV_JUMPED) {
+        snprintf(d->text, sizeof d->text, "%s", event->text);
         d->from = event->from;
         d->to = event->to;
     }
@@ -464,6 +464,56 @@ static void a_jump_is_told_before_the_records_behind_it(void **state)
     desk_close(&d);
 }
 
+/* The epoch that the broker gives to records now. */
+static int32_t epoch_now(struct desk *d)
+{
+    struct rv_topics *t;
+    assert_int_equal(rv_topic_describe(d->feeder, "t", PATIENCE_MS, &t, &d->error), RV_OK);
+    int32_t epoch = t->items[0].partitions[0].leader_epoch;
+    rv_free(t);
+    assert_true(epoch > 0);
+    return epoch;
+}
+
+static void a_log_that_was_cut_off_is_read_on_from_its_end(void **state)
+{
+    (void)state;
+    struct desk d;
+    desk_open(&d, RV_OPTIONS({"auto.offset.reset", "earliest"}));
+    topic_make(&d, "t", 1, NULL);
+    feed_numbers(d.feeder, "t", 0, CODEC_NONE, 0, 10);
+    /* As if records up to 50 had been read in this epoch, and those from 10 on were lost since. */
+    struct rv_partition p = {
+        .topic = "t", .partition = 0, .offset = 50, .leader_epoch = epoch_now(&d)};
+    assert_int_equal(rv_assign(d.consumer, &p, 1, &d.error), RV_OK);
+    poll_until(&d, RV_JUMPED, 1);
+    assert_int_equal(d.from, 50);
+    assert_int_equal(d.to, 10); /* not where auto.offset.reset says: nothing is read twice */
+    assert_non_null(strstr(d.text, "cut off"));
+    feed_numbers(d.feeder, "t", 0, CODEC_NONE, 10, 5);
+    expect_numbers(&d, 10, 14);
+    local_home_restart(d.broker); /* an older epoch that ended behind the position is fine */
+    p.offset = 12;
+    assert_int_equal(rv_assign(d.consumer, &p, 1, &d.error), RV_OK);
+    expect_numbers(&d, 12, 14);
+    assert_int_equal(d.events[RV_JUMPED], 1);
+    desk_close(&d);
+}
+
+static void a_cut_log_is_an_error_where_jumps_are_not_wanted(void **state)
+{
+    (void)state;
+    struct desk d;
+    desk_open(&d, RV_OPTIONS({"auto.offset.reset", "none"}));
+    topic_make(&d, "t", 1, NULL);
+    feed_numbers(d.feeder, "t", 0, CODEC_NONE, 0, 10);
+    const struct rv_partition p = {
+        .topic = "t", .partition = 0, .offset = 50, .leader_epoch = epoch_now(&d)};
+    assert_int_equal(rv_assign(d.consumer, &p, 1, &d.error), RV_OK);
+    assert_int_equal(poll_error(&d), RV_E_NO_OFFSET);
+    desk_close(&d);
+}
+
 static void without_a_reset_a_missing_offset_is_an_error_once_and_a_seek_mends_it(void **state)
 {
     (void)state;
@@ -627,6 +677,8 @@ int main(void)
         cmocka_unit_test(lag_and_events_tell_how_far_behind_we_are),
         cmocka_unit_test(an_offset_that_is_not_there_is_a_jump_that_is_told),
         cmocka_unit_test(a_jump_is_told_before_the_records_behind_it),
+        cmocka_unit_test(a_log_that_was_cut_off_is_read_on_from_its_end),
+        cmocka_unit_test(a_cut_log_is_an_error_where_jumps_are_not_wanted),
         cmocka_unit_test(without_a_reset_a_missing_offset_is_an_error_once_and_a_seek_mends_it),
         cmocka_unit_test(a_topic_made_again_is_a_jump_not_a_mixture),
         cmocka_unit_test(a_partition_that_is_not_there_is_told_once_and_read_when_it_is),
