@@ -390,6 +390,7 @@ int rv_assign(struct rv_consumer *consumer, const struct rv_partition *partition
         commits_auto(c);
     }
     claims_clear(c);
+    c->coord.code = RV_OK;
     for (size_t i = 0; i < count; i++) {
         struct claim *same = claim_find(c, fresh[i]->topic, fresh[i]->partition);
         if (same) { /* named twice: the last one counts */

@@ -165,6 +165,8 @@ static void committed_pump(struct rv_consumer *c)
         }
         if (!c->has_group) {
             none_committed(c, claim);
+        } else if (c->coord.code != RV_OK) { /* the group cannot be used */
+            claim_fail(c, claim, c->coord.code);
         } else if (claim->not_before_ms > now) {
             consumer_wake(c, claim->not_before_ms);
         } else {
