@@ -2,6 +2,8 @@
  * --help come from them. */
 #include "tools/tool.h"
 
+#include "base/mem.h"
+
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -328,7 +330,7 @@ static void on_log(void *ctx, enum rv_level level, const char *text)
     fprintf(stderr, "rivulet: %s\n", text);
 }
 
-/* Names of -X options, cut at their '=': they live as long as the process. */
+/* -X options: their names are cut at the '=', and given back by names_free. */
 static bool set_options(struct tool *t)
 {
     for (int i = 0; i < t->many_count; i++) {
@@ -338,10 +340,18 @@ static bool set_options(struct tool *t)
             if (!name) {
                 return false;
             }
+            t->names[t->name_count++] = name;
             tool_set(t, name, equals + 1);
         }
     }
     return true;
+}
+
+static void names_free(struct tool *t)
+{
+    for (int i = 0; i < t->name_count; i++) {
+        mem_free(t->names[i]);
+    }
 }
 
 static int tool_connect(struct tool *t)
@@ -382,6 +392,7 @@ static int tool_run(struct tool *t)
         code = t->verb->run(t);
     }
     rv_client_close(t->client);
+    names_free(t);
     return output_end(code);
 }
 

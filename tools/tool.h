@@ -55,6 +55,8 @@ struct tool {
     bool json;
     struct rv_option options[TOOL_MANY_LIMIT + 4]; /* for rv_*_open; ends with a NULL name */
     int option_count;
+    char *names[TOOL_MANY_LIMIT]; /* owned; of the options that came with -X */
+    int name_count;
     struct rv_client *client; /* NULL for verbs that need no broker */
 };
 
