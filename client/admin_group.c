@@ -290,7 +290,9 @@ static int by_partition(const void *a, const void *b)
 
 static int group_ends(struct group_job *job, struct rv_error *ret_error)
 {
-    qsort(job->partitions, job->count, job->count ? sizeof *job->partitions : 1, by_partition);
+    if (job->count) {
+        qsort(job->partitions, job->count, sizeof *job->partitions, by_partition);
+    }
     struct rv_partition *ends = arena_zero(result_arena(job->out), job->count + 1, sizeof *ends);
     if (!ends) {
         return error_memory(ret_error);
