@@ -130,9 +130,14 @@ const char *daemon_log(struct daemon *d)
     return buf_text(&d->log);
 }
 
+static void print_log(struct daemon *d) /* cmocka's own functions cut long texts */
+{
+    fprintf(stderr, "---- the daemon's log\n%s----\n", daemon_log(d));
+}
+
 static void fail_with_log(struct daemon *d, const char *what)
 {
-    print_error("---- the daemon's log\n%s----\n", daemon_log(d));
+    print_log(d);
     fail_msg("%s", what);
 }
 
@@ -303,7 +308,7 @@ void daemon_destroy(struct daemon *d)
     }
     int code = d->pid > 0 ? daemon_stop(d) : 0;
     if (code || getenv("DAEMON_LOG")) {
-        print_error("---- the daemon's log\n%s----\n", daemon_log(d));
+        print_log(d);
     }
     temp_dir_remove(d->dir);
     errors_destroy(d->errors);
