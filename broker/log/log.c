@@ -280,7 +280,7 @@ void log_epoch_end(const struct log *log, int32_t epoch, int32_t *ret_epoch,
 void log_set_config(struct log *log, const struct log_config *config)
 {
     log->config = *config;
-    retention_arm(log->m, config);
+    retention_arm(log);
 }
 
 /* ---- watchers */

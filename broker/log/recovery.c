@@ -636,7 +636,7 @@ static void trim_epochs(struct log *log)
 static err open_segments(struct log *log, const struct listing *l, bool clean)
 {
     struct log_manager *m = log->m;
-    int64_t recovery_point = checkpoint_value(&m->recovery_points, log->dir, 0);
+    int64_t recovery_point = offset_files_take(m, OFFSETS_RECOVERY, log, INT64_MAX);
     bool good = true;
     bool epochs_good = true;
     err e = load_segments(log, l, &good);
@@ -722,7 +722,7 @@ err log_recover(struct log *log, bool clean)
     struct store *store = m->o.store;
     struct listing l = {.log = log};
     struct uuid id;
-    manager_read_checkpoints(m);
+    offset_files_read(m);
     err e = metadata_read(store, log->dir, &id);
     if (!e && !uuid_eq(id, log->id)) {
         e = move_stranger(log, id);
@@ -744,13 +744,13 @@ err log_recover(struct log *log, bool clean)
     }
     e = e ? e : open_segments(log, &l, clean);
     if (!e) {
-        int64_t start = checkpoint_value(&m->starts, log->dir, 0);
+        (void)offset_files_take(m, OFFSETS_RECOVERY, log, log->next_offset); /* may be stale */
+        int64_t start = offset_files_take(m, OFFSETS_START, log, log->next_offset);
         struct segment *active = log_active(log);
         active->sealed = false;
         active->fresh = active->fresh || log->fresh;
         log->start_offset = log->segments[0]->base_offset;
-        log->start_offset =
-            start > log->start_offset && start <= log->next_offset ? start : log->start_offset;
+        log->start_offset = start > log->start_offset ? start : log->start_offset;
         trim_epochs(log);
         log->written = (struct mark){log->next_offset, active->base_offset, active->written_size};
         log->durable = log->written;

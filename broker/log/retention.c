@@ -201,9 +201,16 @@ static bool has_bound(const struct log_config *c)
     return c->delete_old && (c->retention_ms >= 0 || c->retention_bytes >= 0);
 }
 
-void retention_arm(struct log_manager *m, const struct log_config *config)
+static bool is_below_start(const struct log *log)
 {
-    if (has_bound(config) && !timer_armed(&m->retention) && !m->stopping) {
+    return log->segment_count > 1 && log->segments[1]->base_offset <= log->start_offset;
+}
+
+void retention_arm(struct log *log)
+{
+    struct log_manager *m = log->m;
+    bool wanted = has_bound(&log->config) || is_below_start(log);
+    if (wanted && !timer_armed(&m->retention) && !m->stopping) {
         timer_arm(m->o.timers, &m->retention,
                   clock_after_ms(m->o.clock, m->o.retention_check_interval_ms));
     }
@@ -223,10 +230,10 @@ static bool is_expired(const struct log *log, const struct segment *s, int64_t n
     return log->config.retention_ms >= 0 && newest < now_ms - log->config.retention_ms;
 }
 
-static void remove_first(struct log *log)
+static void remove_first(struct log *log, const char *event)
 {
     struct segment *s = log->segments[0];
-    diag_log(log->m->o.diag, DIAG_INFO, "segment_expired", "dir=%s base=%lld bytes=%lld", log->dir,
+    diag_log(log->m->o.diag, DIAG_INFO, event, "dir=%s base=%lld bytes=%lld", log->dir,
              (long long)s->base_offset, (long long)s->tail.size);
     log->segment_count--;
     memmove(log->segments, log->segments + 1, sizeof *log->segments * (size_t)log->segment_count);
@@ -234,6 +241,28 @@ static void remove_first(struct log *log)
     removal_begin(log, s);
     segment_close_files(s);
     segment_unref(s);
+}
+
+/* Begins a new segment, so that the only one can go. */
+static void ask_roll(struct log *log)
+{
+    log->roll = true;
+    if (!list_linked(&log->dirty_link)) {
+        list_push(&log->m->dirty, &log->dirty_link);
+    }
+    manager_say_unsubmitted(log->m);
+}
+
+void log_drop_below_start(struct log *log)
+{
+    while (is_below_start(log)) {
+        remove_first(log, "segment_deleted");
+    }
+    const struct segment *active = log_active(log);
+    if (active->tail.size > 0 && active->base_offset < log->start_offset &&
+        log->start_offset == log->next_offset && !log->fenced && !log->m->stopping) {
+        ask_roll(log); /* when that is done, it comes here again */
+    }
 }
 
 static void retain(struct log *log, int64_t now_ms)
@@ -252,16 +281,12 @@ static void retain(struct log *log, int64_t now_ms)
         if (log->start_offset < log->segments[1]->base_offset) {
             log->start_offset = log->segments[1]->base_offset;
         }
-        remove_first(log);
+        remove_first(log, "segment_expired");
     }
     struct segment *active = log_active(log);
     if (log->segment_count == 1 && active->tail.size > 0 &&
         log->next_offset == log->durable.offset && is_expired(log, active, now_ms)) {
-        log->roll = true; /* the next look removes it */
-        if (!list_linked(&log->dirty_link)) {
-            list_push(&log->m->dirty, &log->dirty_link);
-        }
-        manager_say_unsubmitted(log->m);
+        ask_roll(log); /* the next look removes it */
     }
     if (log->start_offset != start) {
         log_notify(log, false);
@@ -278,9 +303,13 @@ void retention_fire(struct timer *timer)
     for (struct map_entry *e = map_first(&m->logs), *after; e; e = after) {
         struct log *log = map_value(e);
         after = map_next(e);
-        if (has_bound(&log->config) && !log->fenced) {
-            retention_arm(m, &log->config);
+        if (log->fenced) {
+            continue;
+        }
+        log_drop_below_start(log); /* what a stop or a crash left */
+        if (has_bound(&log->config)) {
             retain(log, now_ms);
         }
+        retention_arm(log);
     }
 }
