@@ -154,7 +154,9 @@ struct log {
     bool truncate;  /* a failed write may have left bytes behind the written end */
     bool destroyed; /* out of the manager */
     bool roll;      /* begin a new segment at the next submit: retention wants this one */
-    int under_way;  /* write and sync groups it is part of */
+    bool renaming;  /* the first of `removals` is with the writer */
+    struct list removals; /* struct removal: segments out of the log whose files are still there */
+    int under_way;        /* write and sync groups it is part of */
     void (*destroy_done)(void *ctx, err e);
     void *destroy_ctx;
 };

@@ -29,6 +29,7 @@ struct log *log_create(struct log_manager *m, struct str topic, struct uuid id, 
     list_init(&log->writing);
     list_init(&log->waiting);
     list_init(&log->watchers);
+    list_init(&log->removals);
     list_init(&log->dirty_link);
     list_init(&log->synced_link);
     log->snapshot_offset = -1;

@@ -1,9 +1,10 @@
 /* Retention, and the removal of what is not wanted any more.
  *
  * A log's start moves first, then the segment's files are renamed to *.deleted (oldest first, each
- * rename durable before the next: no hole is ever left), and after file.delete.delay.ms they are
- * unlinked. A deleted log's directory is renamed to NAME.ID-delete likewise. A stop in between
- * leaves names that the next start removes.
+ * rename durable before the next, and one that fails holds up those behind it until it is tried
+ * again: no hole is ever left, which a start would take for the end of the log), and after
+ * file.delete.delay.ms they are unlinked. A deleted log's directory is renamed to NAME.ID-delete
+ * likewise. A stop in between leaves names that the next start removes.
  */
 #include "broker/log/internal.h"
 
@@ -25,7 +26,8 @@ struct removal {
     char gone[LOG_PATH_SIZE]; /* of a whole log: its directory's new name */
     int64_t base_offset;      /* of a segment; -1: the whole log */
     int64_t delay_ms;
-    struct list link; /* in the manager's removals, while the timer is armed */
+    struct list link; /* in the log's removals until a segment is renamed; then in the manager's,
+                         while the timer is armed */
     err result;
 };
 
@@ -128,6 +130,55 @@ static void delay_over(struct timer *timer)
     manager_work(r->m, r->m->o.reader, &r->work);
 }
 
+static void removal_drop(struct removal *r)
+{
+    list_remove(&r->link);
+    log_unref(r->log);
+    mem_free(r);
+}
+
+/* Forgets the segments whose turn has not come. */
+static void removals_drop(struct log *log)
+{
+    log_ref(log);
+    list_each_safe(node, after, &log->removals)
+    {
+        if (!log->renaming || node != log->removals.next) {
+            removal_drop(list_entry(node, struct removal, link));
+        }
+    }
+    log_unref(log);
+}
+
+static void rename_next(struct log *log)
+{
+    if (log->renaming || list_empty(&log->removals)) {
+        return;
+    }
+    log->renaming = true;
+    manager_work(log->m, log->m->o.writer,
+                 &list_entry(log->removals.next, struct removal, link)->work);
+}
+
+/* Of a segment. False: it is not over. */
+static bool segment_renamed(struct removal *r)
+{
+    struct log *log = r->log;
+    bool all_gone = log->destroyed || log->m->stopping; /* or found by the next start */
+    log->renaming = false;
+    if (r->result && !all_gone) {
+        retention_arm(log); /* the next look tries again */
+        return false;
+    }
+    list_remove(&r->link);
+    if (all_gone) {
+        removals_drop(log);
+    } else {
+        rename_next(log);
+    }
+    return true;
+}
+
 static void rename_done(struct work *work)
 {
     struct removal *r = list_entry(work, struct removal, work);
@@ -136,6 +187,10 @@ static void rename_done(struct work *work)
     if (r->result) {
         diag_log(m->o.diag, DIAG_WARN, "removal_failed", "dir=%s error=\"%s\"", r->dir,
                  err_text(r->result));
+    }
+    if (r->base_offset >= 0 && !segment_renamed(r)) {
+        manager_work_done(m);
+        return;
     }
     if (r->base_offset < 0 && log->destroy_done) {
         void (*done)(void *, err) = log->destroy_done;
@@ -173,11 +228,20 @@ void removal_begin(struct log *log, struct segment *s)
     }
     r->work.run = rename_run;
     r->work.done = rename_done;
-    manager_work(m, m->o.writer, &r->work);
+    if (s) {
+        list_push(&log->removals, &r->link);
+        rename_next(log);
+    } else {
+        removals_drop(log);
+        manager_work(m, m->o.writer, &r->work);
+    }
 }
 
 void removals_forget(struct log_manager *m)
 {
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        removals_drop(map_value(e));
+    }
     for (struct list *node; (node = list_pop(&m->removals));) {
         struct removal *r = list_entry(node, struct removal, link);
         timer_disarm(m->o.timers, &r->timer);
@@ -209,7 +273,7 @@ static bool is_below_start(const struct log *log)
 void retention_arm(struct log *log)
 {
     struct log_manager *m = log->m;
-    bool wanted = has_bound(&log->config) || is_below_start(log);
+    bool wanted = has_bound(&log->config) || is_below_start(log) || !list_empty(&log->removals);
     if (wanted && !timer_armed(&m->retention) && !m->stopping) {
         timer_arm(m->o.timers, &m->retention,
                   clock_after_ms(m->o.clock, m->o.retention_check_interval_ms));
@@ -306,6 +370,7 @@ void retention_fire(struct timer *timer)
         if (log->fenced) {
             continue;
         }
+        rename_next(log);          /* if one has failed */
         log_drop_below_start(log); /* what a stop or a crash left */
         if (has_bound(&log->config)) {
             retain(log, now_ms);
