@@ -331,7 +331,7 @@ int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t oth
 
 void offset_files_init(struct log_manager *m);
 void offset_files_finish(struct log_manager *m);
-void offset_files_read(struct log_manager *m); /* start, blocking; once */
+err offset_files_read(struct log_manager *m); /* start, blocking; once */
 /* Start: what the file says of the log, which ends at `end_offset`; 0 when that makes no sense. */
 int64_t offset_files_take(struct log_manager *m, enum offset_file file, const struct log *log,
                           int64_t end_offset);

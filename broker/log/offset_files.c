@@ -44,20 +44,25 @@ void offset_files_finish(struct log_manager *m)
     }
 }
 
-void offset_files_read(struct log_manager *m)
+err offset_files_read(struct log_manager *m)
 {
     struct offset_files *f = &m->offset_files;
+    err failed = OK;
     if (f->read) {
-        return;
+        return OK;
     }
-    f->read = true;
     for (int i = 0; i < OFFSET_FILES; i++) {
         err e = offsets_file_read(m->o.store, names[i], &f->there[i]);
-        if (e && e != ERR_NOT_FOUND) { /* without it everything is scanned */
+        /* Rot there costs a scan, and brings deleted records back. What cannot be read now may be
+         * there at the next try. */
+        failed = e && e != ERR_NOT_FOUND && e != ERR_CORRUPT ? e : failed;
+        if (e && e != ERR_NOT_FOUND) {
             diag_log(m->o.diag, DIAG_WARN, "checkpoint_unreadable", "file=%s error=\"%s\"",
                      names[i], err_text(e));
         }
     }
+    f->read = failed == OK;
+    return failed;
 }
 
 int64_t offset_files_take(struct log_manager *m, enum offset_file file, const struct log *log,

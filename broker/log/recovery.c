@@ -722,8 +722,11 @@ err log_recover(struct log *log, bool clean)
     struct store *store = m->o.store;
     struct listing l = {.log = log};
     struct uuid id;
-    offset_files_read(m);
-    err e = metadata_read(store, log->dir, &id);
+    err e = offset_files_read(m);
+    if (e) {
+        return e;
+    }
+    e = metadata_read(store, log->dir, &id);
     if (!e && !uuid_eq(id, log->id)) {
         e = move_stranger(log, id);
         e = e ? e : ERR_NOT_FOUND;

@@ -262,6 +262,7 @@ static bool fail_at(uint64_t at, err e)
     sim_store_fail_at(l->k.sim, at, e);
     bool good = live(l);
     bool happened = sim_store_fault_op(l->k.sim) != SIM_OP_COUNT || !l->k.m;
+    sim_store_count_from_zero(l->k.sim);
     if (!l->k.m) { /* a sync failed: the process ends */
         restart(l, SIM_CUT_LOSE);
     }

@@ -222,6 +222,48 @@ static void a_topic_made_again_is_another_one_and_empty(void **state)
     }
 }
 
+static void on_deleted(struct log_deletion *d)
+{
+    d->result = OK;
+    d->offset = -1;
+}
+
+/* What the checkpoints of the data directory say of a name (recovery point, start) is of the topic
+ * that had it when they were written, not of one that is made under it later. */
+static void a_topic_made_again_inherits_nothing(void **state)
+{
+    (void)state;
+    for (int how = -2; how <= SIM_CUT_TEAR; how++) { /* -2: without a restart between */
+        struct broker_kit *k = fresh();
+        struct log_deletion d = {.offset = 7, .done = on_deleted};
+        assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+        for (int i = 0; i < 20; i++) {
+            append_to(k, "t");
+        }
+        assert_int_equal(log_delete_records(log_of(k, "t", 0), &d), OK);
+        broker_kit_settle(k);
+        assert_int_equal(d.offset, -1);
+        restart(k, -1); /* a checkpoint of everything */
+        assert_int_equal(log_start_offset(log_of(k, "t", 0)), 7);
+        assert_int_equal(drop(k, "t"), OK);
+        if (how >= -1) {
+            restart(k, how);
+        }
+        assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+        for (int i = 0; i < 10; i++) { /* behind the old start and before the old end */
+            append_to(k, "t");
+        }
+        for (int cut = SIM_KILL; cut <= SIM_CUT_TEAR; cut++) {
+            restart(k, cut);
+            struct log *log = log_of(k, "t", 0);
+            assert_int_equal(log_start_offset(log), 0);
+            assert_int_equal(log_end_offset(log), 10 + cut);
+            append_to(k, "t");
+        }
+        done(k);
+    }
+}
+
 static void settings_are_compared_and_set_and_lasting(void **state)
 {
     (void)state;
@@ -494,6 +536,7 @@ int main(void)
         cmocka_unit_test(names_are_checked_and_collide_as_in_kafka),
         cmocka_unit_test(limits_are_named_and_given_back_by_deletions),
         cmocka_unit_test(a_topic_made_again_is_another_one_and_empty),
+        cmocka_unit_test(a_topic_made_again_inherits_nothing),
         cmocka_unit_test(settings_are_compared_and_set_and_lasting),
         cmocka_unit_test(changes_of_one_topic_wait_for_each_other),
         cmocka_unit_test(producer_ids_never_repeat_over_restarts_and_crashes),
