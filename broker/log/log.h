@@ -149,8 +149,10 @@ struct offset_files_wait {
 /* Moves the start offset up to `offset`. Memory of the caller, until `done`, which is called on the
  * loop, never from inside the call. */
 struct log_deletion {
-    int64_t offset; /* in */
-    err result;     /* out: OK: the new start is durable; otherwise it has not moved */
+    int64_t offset;       /* in */
+    int64_t start_offset; /* out, with OK: the start now, which another deletion may have moved
+                             further */
+    err result;           /* out: OK: the new start is durable; otherwise it has not moved */
     void (*done)(struct log_deletion *d);
     struct offset_files_wait wait; /* the log's, while it is under way */
 };

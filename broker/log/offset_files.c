@@ -251,6 +251,7 @@ static void deleted(struct offset_files_wait *w, err e)
         log_drop_below_start(log);
         log_notify(log, false);
     }
+    d->start_offset = log->start_offset;
     d->wait.log = NULL;
     d->result = e;
     d->done(d);
