@@ -212,6 +212,25 @@ void log_complete_durable(struct log *log)
 
 /* ---- what it is now */
 
+int32_t log_producer_count(const struct log *log)
+{
+    return (int32_t)producer_state_count(&log->producers);
+}
+
+void log_producers(const struct log *log, struct log_producer *ret)
+{
+    const struct map_entry *e = map_first(&log->producers.producers);
+    for (; e; e = map_next(e), ret++) {
+        const struct producer *p = map_value(e);
+        *ret = (struct log_producer){
+            .id = p->id, .epoch = p->epoch, .last_sequence = -1, .last_timestamp_ms = -1};
+        if (p->count > 0) {
+            ret->last_sequence = p->batches[p->count - 1].last_sequence;
+            ret->last_timestamp_ms = p->batches[p->count - 1].timestamp;
+        }
+    }
+}
+
 int64_t log_start_offset(const struct log *log)
 {
     return log->start_offset;

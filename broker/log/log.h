@@ -69,6 +69,16 @@ struct log_append {
  * A `written` or `durable` with an error: the batch is not in the log, and never will be. */
 err log_append(struct log *log, struct log_append *a);
 
+/* What the log remembers of a producer. */
+struct log_producer {
+    int64_t id;
+    int16_t epoch;
+    int32_t last_sequence;     /* -1: of no batch that counts */
+    int64_t last_timestamp_ms; /* likewise */
+};
+int32_t log_producer_count(const struct log *log);
+void log_producers(const struct log *log, struct log_producer *ret); /* so many */
+
 /* Offsets and sizes, as of now. */
 int64_t log_start_offset(const struct log *log);
 int64_t log_high_watermark(const struct log *log);
