@@ -20,7 +20,7 @@ static err describe(struct request *req, const struct log *log,
         p->producer_id = found[i].id;
         p->producer_epoch = found[i].epoch;
         p->last_sequence = found[i].last_sequence;
-        p->last_timestamp = found[i].last_timestamp_ms;
+        p->last_timestamp = found[i].used_ms;
         p->coordinator_epoch = -1; /* no transaction has ended here, and none is open */
     }
     return OK;

@@ -222,12 +222,11 @@ void log_producers(const struct log *log, struct log_producer *ret)
     const struct map_entry *e = map_first(&log->producers.producers);
     for (; e; e = map_next(e), ret++) {
         const struct producer *p = map_value(e);
-        *ret = (struct log_producer){
-            .id = p->id, .epoch = p->epoch, .last_sequence = -1, .last_timestamp_ms = -1};
-        if (p->count > 0) {
-            ret->last_sequence = p->batches[p->count - 1].last_sequence;
-            ret->last_timestamp_ms = p->batches[p->count - 1].timestamp;
-        }
+        *ret = (struct log_producer){.id = p->id,
+                                     .epoch = p->epoch,
+                                     .last_sequence =
+                                         p->count > 0 ? p->batches[p->count - 1].last_sequence : -1,
+                                     .used_ms = p->used_ms};
     }
 }
 

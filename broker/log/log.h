@@ -73,8 +73,9 @@ err log_append(struct log *log, struct log_append *a);
 struct log_producer {
     int64_t id;
     int16_t epoch;
-    int32_t last_sequence;     /* -1: of no batch that counts */
-    int64_t last_timestamp_ms; /* likewise */
+    int32_t last_sequence; /* -1: of no batch that counts */
+    int64_t used_ms;       /* wall time of its last batch: what outlives a restart, and no client
+                              can make up */
 };
 int32_t log_producer_count(const struct log *log);
 void log_producers(const struct log *log, struct log_producer *ret); /* so many */
