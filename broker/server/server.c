@@ -115,12 +115,12 @@ static void *conn_opened(void *ctx, struct conn *c)
     struct server *s = ctx;
     char peer_host[NET_ADDRESS_SIZE];
     char host[NET_ADDRESS_SIZE];
-    char peer[NET_ADDRESS_SIZE + 16];
+    char peer[NET_ADDRESS_SIZE];
     uint16_t peer_port;
     uint16_t port;
     net_format_address(conn_peer(c), peer_host, &peer_port);
     net_format_address(conn_local(c), host, &port);
-    snprintf(peer, sizeof peer, strchr(peer_host, ':') ? "[%s]:%u" : "%s:%u", peer_host, peer_port);
+    net_format_peer(conn_peer(c), peer);
     struct session_options o = {.conn = c,
                                 .peer = peer,
                                 .peer_host = peer_host,
