@@ -193,6 +193,7 @@ struct log_manager {
     int closing;               /* files on their way to be closed: still open */
     struct write_group *write; /* under way; NULL */
     struct sync_group *sync;   /* under way; NULL */
+    int64_t room_bytes;        /* what appends may still take of a tight disk; -1: it is not */
     int64_t pending_bytes;     /* of the batches in dirty logs, since the last write group */
     bool pending_told;         /* one of them has `written` */
     struct offset_files offset_files;

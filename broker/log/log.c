@@ -110,6 +110,19 @@ static err check_producer(struct log *log, struct log_append *a)
     return e;
 }
 
+static bool take_room(struct log *log, size_t size)
+{
+    struct log_manager *m = log->m;
+    if (m->room_bytes < 0) {
+        return true;
+    }
+    if (!log->config.uses_reserve || (int64_t)size > m->room_bytes) {
+        return false;
+    }
+    m->room_bytes -= (int64_t)size;
+    return true;
+}
+
 err log_append(struct log *log, struct log_append *a)
 {
     struct log_manager *m = log->m;
@@ -126,6 +139,9 @@ err log_append(struct log *log, struct log_append *a)
         return e;
     }
     int64_t now_ms = clock_wall_ms(m->o.clock);
+    if (!a->duplicate && !take_room(log, a->size)) {
+        return ERR_NO_SPACE;
+    }
     if (!a->duplicate) {
         a->base_offset = log->next_offset;
         a->end_offset = log->next_offset + a->info.last_offset_delta + 1;

@@ -37,6 +37,7 @@ struct log_config {
     int64_t flush_messages;       /* INT64_MAX: no stricter than the group commit */
     int64_t flush_ms;             /* likewise */
     bool delete_old;              /* cleanup.policy has `delete` */
+    bool uses_reserve;            /* may be appended to while the disk is tight (manager.h) */
 };
 
 /* One batch to append. Caller's memory, borrowed until the last of the callbacks that are set. */

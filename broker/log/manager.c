@@ -22,6 +22,7 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     m->o = *options;
     map_init(&m->logs, (uint64_t)clock_mono_us(options->clock) ^ (uint64_t)(uintptr_t)m);
     offset_files_init(m);
+    m->room_bytes = -1;
     list_init(&m->dirty);
     list_init(&m->written);
     list_init(&m->unsynced);
@@ -342,6 +343,16 @@ void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
 bool log_manager_stopped_clean(const struct log_manager *m)
 {
     return m->final_done && !m->final_failed && !m->dead;
+}
+
+void log_manager_set_room(struct log_manager *m, int64_t bytes)
+{
+    m->room_bytes = bytes;
+}
+
+bool log_manager_is_tight(const struct log_manager *m)
+{
+    return m->room_bytes >= 0;
 }
 
 int64_t log_manager_total_bytes(const struct log_manager *m)

@@ -212,7 +212,7 @@ static void logs_go_on(struct change *c)
     struct meta *m = c->meta;
     struct topic *t = &c->entry->topic;
     struct log_config config;
-    topic_log_config(t->config, &config);
+    topic_log_config(t->config, t->internal, &config);
     if (c->kind == CHANGE_ALTER) {
         set_log_configs(m, t);
         change_finish(c);
@@ -290,6 +290,16 @@ err meta_check_settings(const struct meta *m, const struct topic *t,
     return e;
 }
 
+/* What is left of a full disk is not for new logs. */
+static err check_room(const struct meta *m, struct buf *text)
+{
+    if (log_manager_is_tight(m->options.logs)) {
+        buf_printf(text, "the disk is full");
+        return ERR_NO_SPACE;
+    }
+    return OK;
+}
+
 static err check_partition_limit(const struct meta *m, int32_t more, struct buf *text)
 {
     int64_t most = m->options.config->partitions_max;
@@ -313,7 +323,8 @@ err meta_check_partitions(const struct meta *m, const struct topic *t, int32_t p
                    STR_ARG(t->name), t->partition_count, partition_count);
         return ERR_RANGE;
     }
-    return check_partition_limit(m, partition_count - t->partition_count, text);
+    err e = check_partition_limit(m, partition_count - t->partition_count, text);
+    return e == OK ? check_room(m, text) : e;
 }
 
 /* Checks a change against what the topic is now. */
@@ -421,6 +432,7 @@ static err check_topic(const struct meta *m, const struct topic_spec *spec, stru
         return ERR_LIMIT;
     }
     err e = check_partition_limit(m, partitions, text);
+    e = e == OK && !spec->internal ? check_room(m, text) : e;
     if (e != OK) {
         return e;
     }
