@@ -57,6 +57,7 @@ UNIT_SRC     := $(wildcard tests/unit/test_*.c)
 WIRE_SRC     := $(wildcard tests/wire/test_*.c)
 SIM_SRC      := $(wildcard tests/sim/test_*.c)
 FUZZ_SRC     := $(wildcard tests/fuzz/fuzz_*.c)
+PEER_SRC     := $(wildcard tests/peers/librivulet/*.c)
 
 # What is made, a line each; V=1 shows the commands.
 Q   := $(if $(V),,@)
@@ -71,14 +72,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop tidy docs docs-check format fuzz peers bench install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client peer-programs tidy docs docs-check format fuzz peers bench install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|docs|format|cov|fuzz|peers|bench|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|tidy|docs|format|cov|fuzz|peers|bench|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -189,8 +190,12 @@ demo: all
 	tests/demo/run
 killloop: all
 	tests/killloop/run --cycles $(or $(CYCLES),200)
-peers: all
+killloop-client: all
+	tests/killloop/run_client --rounds $(or $(ROUNDS),100)
+peers: all peer-programs
 	tests/peers/run
+# The programs on librivulet that tests/peers and tests/killloop start.
+peer-programs: $(patsubst %.c,$(B)/%,$(PEER_SRC))
 fresh:
 	tests/fresh.sh
 bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
