@@ -1,6 +1,6 @@
 """kill -9 of broker and services, again and again: what librivulet promises to a service that dies and to one that lives on.
 
-A round: 0.2 to 1 s of load, then some of broker, writers and members are killed at the same time, at random; a member may leave in order, or
+A round: 0.4 to 2.2 s of load, then some of broker, writers and members are killed at the same time, at random; a member may leave in order, or
 stand still (SIGSTOP) for longer than its session. All are started again, services under new names.
 Two writers (one topic, every partition), three groups of two members: commits of their own (cooperative), delivery=at-least-once (range)
 and delivery=at-most-once (the default assignors). After each round the committed offsets are read back.
@@ -38,7 +38,7 @@ from services import Group, Member, Writer, judge_records, rivulet  # noqa: E402
 TOPIC = "events"
 PARTITIONS = 4
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-SESSION_MS = 1500
+SESSION_MS = 1000
 SETTINGS = ("group.min.session.timeout.ms=500", "group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=4")
 COMMON = ("reconnect.backoff.ms=20", "reconnect.backoff.max.ms=100", "retry.backoff.ms=20", "retry.backoff.max.ms=100")
 POLL_RECORDS = 20
@@ -123,11 +123,11 @@ class World:
         for g in self.groups:
             for m in list(g.members):
                 what = self.rng.random()
-                if what < 0.15:
+                if what < 0.08:
                     some.append((lambda g=g, m=m: self.kill_member(g, m), lambda g=g: self.start_member(g)))
-                elif what < 0.19:
+                elif what < 0.11:
                     some.append((lambda g=g, m=m: self.let_go(g, m), lambda g=g: self.start_member(g)))
-                elif what < 0.22:
+                elif what < 0.14:
                     some.append((lambda g=g, m=m: self.stand_still(g, m), lambda: None))
         self.rng.shuffle(some)
         return some or [(self.kill_broker, self.broker.start)]
@@ -167,7 +167,7 @@ class World:
                 self.stopped.remove((other, until))
 
     def round(self):
-        until = time.monotonic() + 0.2 + 0.8 * self.rng.random() ** 2
+        until = time.monotonic() + 0.4 + 1.8 * self.rng.random() ** 2
         some = self.victims()
         pauses = [self.rng.choice((0, 0, self.rng.uniform(0, 0.05))) for _ in some]
         away_s = self.rng.choice((0, 0, self.rng.uniform(0, 0.3)))
