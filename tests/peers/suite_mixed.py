@@ -137,20 +137,20 @@ class Table:
         """Every partition has one owner, none of the members has nothing, and the broker tells the same of them as they do."""
         def shared():
             have = [s.owned() for s in self.here]
-            return all(have) and sum(map(len, have)) == len(self.all) and set().union(*have) == self.all and self.agrees()
+            return all(have) and sum(map(len, have)) == len(self.all) and set().union(*have) == self.all and self.agrees(have)
         self.until(f"{', '.join(map(str, self.here))} share {len(self.all)} partitions", shared)
 
     def rows(self):
         return {f"{r['topic']}/{r['partition']}": r for r in self.ask("group", "describe", self.group)}
 
-    def agrees(self):
-        """By the deal that the leader gave the broker, whoever reads that."""
+    def agrees(self, have):
+        """With the deal that the leader gave the broker, whoever reads that. `have` may be of the moment before it."""
         by_member = collections.defaultdict(set)
         for where, row in self.rows().items():
             if row["member"]:
                 by_member[row["member"]].add(where)
         self.deal = dict(by_member)
-        return sorted(map(sorted, by_member.values())) == sorted(sorted(s.owned()) for s in self.here)
+        return sorted(map(sorted, by_member.values())) == sorted(map(sorted, have))
 
     def is_dealt_as_written(self):
         """Range and roundrobin leave nothing to choose: all leaders deal the same."""
@@ -194,7 +194,7 @@ class Table:
                     kit.that(where not in owner, f"{where} came to {seat} while {owner.get(where)} had it")
                     owner[where], expected[where] = seat, (floor.get(where, 0), None)
             elif kind in ("give", "lost"):
-                kit.that(kind == "give", f"{seat} lost {rest}: nobody was away")
+                kit.that(kind == "give", f"{seat} lost {rest}: nobody was away\n{seat.errors()}")
                 for where in places(rest):
                     kit.that(owner.pop(where, None) is seat, f"{seat} gave {where}, which it did not have")
             elif kind == "try":
