@@ -249,7 +249,7 @@ CHECKS = (
     ("no acknowledged record is lost", ("lost",)),
     ("no record is there twice", ("duplicated",)),
     ("what is there of a writer is the beginning of what it sent, in order", ("reordered", "gap")),
-    ("records are what and where their writers were told", ("moved", "altered", "not_told", "told_twice")),
+    ("records are what and where their writers were told", ("moved", "altered", "not_told", "told_twice", "stored_all_the_same")),
     ("a writer that lives hears of no failure", ("not_delivered",)),
     ("every record is processed by every group, but for what at-most-once may leave out", ("missed",)),
     ("at-most-once processes nothing twice", ("twice",)),

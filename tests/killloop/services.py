@@ -24,24 +24,37 @@ class Service(kit.Process):
 
 
 class Writer(Service):
-    """What a writer was told: acked[partition][number] = offset, or -1 when nobody knows where."""
+    """What a writer was told: acked[partition][number] = offset, or -1 when nobody knows where; failed[partition][number]: unsure."""
 
-    def read_lines(self, faults):
-        self.acked = collections.defaultdict(dict)
+    def read_lines(self, faults, may_fail=False):
+        self.acked, self.failed, self.sent = collections.defaultdict(dict), collections.defaultdict(dict), {}
         self.flushed = None
         for line in self.out:
             words = line.split(" ", 5)
             if words[0] == "ack":
                 partition, n, offset = map(int, words[1:4])
-                if n in self.acked[partition]:
+                if n in self.acked[partition] or n in self.failed[partition]:
                     faults.add("told_twice", f"{self.name} heard of partition {partition} number {n} twice")
                 self.acked[partition][n] = offset
             elif words[0] == "failed":
-                faults.add("not_delivered", f"{self.name}: {line}")
+                partition, n, unsure = int(words[1]), int(words[2]), int(words[4])
+                if n in self.acked[partition] or n in self.failed[partition]:
+                    faults.add("told_twice", f"{self.name} heard of partition {partition} number {n} twice")
+                self.failed[partition][n] = bool(unsure)
+                if not may_fail:
+                    faults.add("not_delivered", f"{self.name}: {line}")
+            elif words[0] == "sent":
+                self.sent[int(words[1])] = int(words[2])
             elif words[0] == "flushed":
                 self.flushed = words[1]
-        if not self.killed and self.flushed != "RV_OK":
+        if self.killed:
+            return
+        if self.flushed != "RV_OK" and not may_fail:
             faults.add("not_delivered", f"{self.name} was not flushed: {self.flushed}")
+        for partition, count in self.sent.items():
+            told = self.acked[partition].keys() | self.failed[partition].keys()
+            if told != set(range(count)):
+                faults.add("not_told", f"{self.name} partition {partition}: the fate of {len(told)} of {count} was told")
 
 
 class Member(Service):
@@ -183,8 +196,10 @@ def value_of(name, partition, n):
     return head + (head * (padding // len(head) + 1))[:padding]
 
 
-def judge_records(records, writers, faults):
-    """`records`: partition -> [(offset, value)], as they lie there at the end. Returns how many outcomes were open."""
+def judge_records(records, writers, faults, first=None):
+    """`records`: partition -> [(offset, value)], as they lie there at the end. Returns how many outcomes were open.
+    `first`: (writer, partition) -> number: what came before it was in a log that is gone."""
+    first = first or {}
     by_name = {w.name: w for w in writers}
     found = collections.defaultdict(dict)  # (writer, partition): number -> offset
     for partition, rows in records.items():
@@ -200,22 +215,29 @@ def judge_records(records, writers, faults):
             if n in mine:
                 faults.add("duplicated", f"{name} partition {partition} number {n}: offsets {mine[n]} and {offset}")
                 continue
-            if n != len(mine):  # of one writer in one partition what is there is a prefix of what it sent
-                faults.add("reordered", f"{name} partition {partition}: number {n} at offset {offset}, where {len(mine)} must be")
+            # Of one writer in one partition what is there is the beginning of what it sent, but for what failed.
+            before = max(mine, default=first.get((name, partition), 0) - 1)
+            left_out = [k for k in range(before + 1, n) if k not in by_name[name].failed[partition]]
+            if n < before or left_out:
+                faults.add("reordered", f"{name} partition {partition}: number {n} at offset {offset}, behind {before}")
             mine[n] = offset
     opened = 0
     for w in writers:
-        for partition, acked in w.acked.items():
+        for partition in w.acked.keys() | w.failed.keys():
             mine = found[w.name, partition]
+            acked = {n: o for n, o in w.acked[partition].items() if n >= first.get((w.name, partition), 0)}
             for n, offset in acked.items():
                 if n not in mine:
                     faults.add("lost", f"{w.name} partition {partition} number {n}, acknowledged at offset {offset}")
                 elif offset >= 0 and mine[n] != offset:
                     faults.add("moved", f"{w.name} partition {partition} number {n}: acknowledged at {offset}, found at {mine[n]}")
-            if w.killed:
-                opened += len(mine.keys() - acked.keys())
-            elif mine.keys() != acked.keys():
-                faults.add("not_told", f"{w.name} partition {partition}: {len(mine)} stored, {len(acked)} told")
+            for n, unsure in w.failed[partition].items():
+                if n in mine and not unsure:
+                    faults.add("stored_all_the_same", f"{w.name} partition {partition} number {n}: is said to be surely not stored")
+            unknown = mine.keys() - acked.keys() - w.failed[partition].keys()
+            opened += len(unknown)
+            if unknown and not w.killed:
+                faults.add("not_told", f"{w.name} partition {partition}: {len(unknown)} are stored and were not told of")
     return opened
 
 

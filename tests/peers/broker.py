@@ -11,6 +11,7 @@ import http.server
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -109,6 +110,17 @@ class Broker:
                 self.process.wait()
             self.process = None
 
+    def stand_still(self):
+        """Until go_on: neither dead nor alive."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def forget(self):
+        """Everything. Only while it is down; it keeps its address."""
+        shutil.rmtree(self.data)
+
     def restart(self, how):
         with self.lock:
             self.kill() if how == "kill" else self.stop()
@@ -184,6 +196,7 @@ class Kafka(Broker):
                 }
                 lines.update(s.split("=", 1) for s in self.settings)
                 config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
+            if not self.data.exists():
                 subprocess.run(self._java("kafka.tools.StorageTool", "format", "-t", "cml2dWxldC1wZWVycy0wMQ", "-c",
                                           str(config)), check=True, stdout=subprocess.DEVNULL)
             self._spawn(self._java("kafka.Kafka", str(config)))

@@ -1,6 +1,9 @@
 /* A member of a group, on librivulet, for programs that start several of several kinds.
  *
  *     member BROKER GROUP TOPIC[,TOPIC]... [OPTION=VALUE]...
+ *     member BROKER - TOPIC/PARTITION[,TOPIC/PARTITION]... [OPTION=VALUE]...
+ *
+ * The second form is no member: it reads those partitions from their starts, and commits nothing.
  *
  * Standard output, a line an event; NOW is nanoseconds of the monotonic clock, PLACES are
  * TOPIC/PARTITION:OFFSET, with a space before each:
@@ -217,16 +220,42 @@ static void option_add(struct member *m, char *text)
     }
 }
 
-static void open_member(struct member *m, char *list)
+static size_t split(char *list, char **ret_names)
 {
-    struct rv_error e = {0};
-    const char *topics[TOPICS_MAX];
     size_t count = 0;
     char *rest = NULL;
-    for (char *t = strtok_r(list, ",", &rest); t && count < TOPICS_MAX;
-         t = strtok_r(NULL, ",", &rest)) {
-        topics[count++] = t;
+    for (char *t = strtok_r(list, ",", &rest); t; t = strtok_r(NULL, ",", &rest)) {
+        if (count == TOPICS_MAX) {
+            fprintf(stderr, "more than %d topics\n", TOPICS_MAX);
+            exit(2);
+        }
+        ret_names[count++] = t;
     }
+    return count;
+}
+
+static int assign(struct member *m, char **names, size_t count, struct rv_error *ret_error)
+{
+    struct rv_partition partitions[TOPICS_MAX];
+    for (size_t i = 0; i < count; i++) {
+        char *slash = strchr(names[i], '/');
+        if (!slash) {
+            fprintf(stderr, "not TOPIC/PARTITION: %s\n", names[i]);
+            exit(2);
+        }
+        *slash = 0;
+        partitions[i] = (struct rv_partition){
+            .topic = names[i], .partition = atoi(slash + 1), .offset = RV_START};
+    }
+    m->commits = false;
+    return rv_assign(m->consumer, partitions, count, ret_error);
+}
+
+static void open_member(struct member *m, bool is_member, char *list)
+{
+    struct rv_error e = {0};
+    char *names[TOPICS_MAX];
+    size_t count = split(list, names);
     if (rv_client_open(m->options, &m->client, &e) != RV_OK) {
         die("client", &e);
     }
@@ -235,7 +264,9 @@ static void open_member(struct member *m, char *list)
         die("consumer", &e);
     }
     rv_consumer_on_event(m->consumer, on_event, m);
-    if (rv_subscribe(m->consumer, topics, count, &e) != RV_OK) {
+    int code = is_member ? rv_subscribe(m->consumer, (const char *const *)names, count, &e)
+                         : assign(m, names, count, &e);
+    if (code != RV_OK) {
         die("subscribe", &e);
     }
 }
@@ -255,7 +286,7 @@ int main(int argc, char **argv)
     for (int i = 4; i < argc; i++) {
         option_add(&m, argv[i]);
     }
-    open_member(&m, argv[3]);
+    open_member(&m, strcmp(argv[2], "-") != 0, argv[3]);
     work(&m);
     struct rv_error e = {0};
     int code = rv_consumer_close(m.consumer, CLOSE_MS, &e);

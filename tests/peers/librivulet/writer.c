@@ -10,7 +10,9 @@
  *
  *     ack PARTITION N OFFSET       delivered; OFFSET -1: nobody knows where
  *     failed PARTITION N CODE UNSURE WHY
- *     flushed CODE                 the end
+ *     refused PARTITION N CODE WHY     not handed over: comes again later
+ *     sent PARTITION COUNT         at the end, and then
+ *     flushed CODE WHY
  *
  * A line is written at once, with one write: who reads the pipe has what this process was told,
  * whenever it is killed. At the end of standard input it flushes and ends. Standard error has the
@@ -115,7 +117,11 @@ static void send_one(struct writer *w)
         .partition = partition
     };
     if (rv_send(w->producer, &message, delivered, mark(partition, n), &e) != RV_OK) {
-        die("send", &e);
+        if (!(e.flags & RV_RETRIABLE)) {
+            die("send", &e);
+        }
+        w->next[partition]--; /* the same record again, later */
+        printf("refused %d %d %s %s\n", partition, n, rv_error_name(e.code), e.text);
     }
 }
 
@@ -171,6 +177,9 @@ int main(int argc, char **argv)
     }
     work(&w);
     int code = rv_flush(w.producer, FLUSH_MS, &e);
+    for (int p = 0; p < w.partitions; p++) {
+        printf("sent %d %d\n", p, w.next[p]);
+    }
     printf("flushed %s %s\n", rv_error_name(code), e.text);
     rv_producer_close(w.producer);
     rv_client_close(w.client);
