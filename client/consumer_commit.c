@@ -222,6 +222,16 @@ static bool is_final(const struct commit *k, int code)
     return code == KERR_UNKNOWN_TOPIC_OR_PARTITION || !error_is_retriable(code);
 }
 
+/* A cooperative member holds its partitions while it joins: the broker may begin the generation
+ * that it joins before a commit of the old one arrives. Nothing is lost by that. */
+static bool is_overtaken(const struct rv_consumer *c, const struct commit *k)
+{
+    const struct member *m = &c->member;
+    bool joins = m->state == MEMBER_JOIN && call_busy(&m->call);
+    return m->generation >= 0 && !m->lost && (joins || k->generation != m->generation) &&
+           commit_is_ours(c, k);
+}
+
 static void commit_done(struct call *call, const struct answer *answer)
 {
     struct rv_consumer *c = list_entry(call, struct rv_consumer, commit_call);
@@ -233,6 +243,9 @@ static void commit_done(struct call *call, const struct answer *answer)
     }
     if (error_is_coordinator(code)) {
         coord_lost(c);
+    }
+    if (code == KERR_ILLEGAL_GENERATION && is_overtaken(c, k)) {
+        code = KERR_REBALANCE_IN_PROGRESS;
     }
     if (code == KERR_ILLEGAL_GENERATION || code == KERR_UNKNOWN_MEMBER_ID ||
         code == KERR_FENCED_INSTANCE_ID) {
