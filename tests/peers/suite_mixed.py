@@ -6,6 +6,7 @@ time of one clock, so that what they tell can be put in order.
 """
 import collections
 import json
+import os
 import re
 import time
 
@@ -21,6 +22,7 @@ TOPICS = {"a": 7, "b": 4}  # uneven on purpose
 # What the log of a member says when it leads, and deals.
 LEADS = {"librivulet": r"member \S+ of generation \d+, \S+, leads", "java": r"Finished assignment for group at generation",
          "librdkafka": r"JoinGroup response: .*LeaderId \S+ \(me\)"}
+GIVE_MS = 100  # nobody may have what another one is still giving up
 COUNTS = (1, 2, 3, 7, 12, 64, 100, 1000)
 SENT_TO = 4  # index in COUNTS: the topic that keys are sent to has so many partitions
 PROGRAMS = toolchains.ROOT / "build" / "release" / "tests" / "peers" / "librivulet"
@@ -42,7 +44,8 @@ class Seat(kit.Process):
                                "fetch.max.wait.ms=50"]}.get(kind, [])
         self.kind = kind
         self.leaving_ns = None  # on the members' clock
-        super().__init__([*argv, ctx.address, group, ",".join(topics), f"partition.assignment.strategy={strategy}", f"client.id={kind}", *more])
+        super().__init__([*argv, ctx.address, group, ",".join(topics), f"partition.assignment.strategy={strategy}", f"client.id={kind}", *more],
+                         env={**os.environ, "MEMBER_GIVE_MS": str(GIVE_MS)})
 
     def lines(self, kind):
         return [at.split(" ", 2) for at in list(self.out) if at.startswith(kind + " ")]

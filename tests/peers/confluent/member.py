@@ -1,4 +1,5 @@
 """usage: member.py BROKER GROUP TOPIC[,TOPIC]... [OPTION=VALUE]...       A member as librivulet/member.c is one, with the same lines, on librdkafka."""
+import os
 import sys
 import threading
 import time
@@ -47,6 +48,7 @@ def forget(partitions):
 def revoked(consumer, partitions):
     commit(consumer)
     forget(partitions)
+    time.sleep(int(os.environ.get("MEMBER_GIVE_MS", "0")) / 1000)
     say("give", places(partitions))
 
 

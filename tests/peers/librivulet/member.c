@@ -21,6 +21,9 @@
  * Lines of standard input are commands: `silent MS` makes no call of the library for so long,
  * `driven MS` drives the client for so long without rv_poll. Its end makes the member leave.
  * Standard error has the library's log.
+ *
+ * MEMBER_GIVE_MS in the environment: so long it takes to give partitions up, in milliseconds, as a
+ * service does that has work to finish. `give` is printed behind that.
  */
 #include "client/rivulet.h"
 
@@ -47,6 +50,7 @@ struct member {
     struct rv_consumer *consumer;
     struct rv_option options[OPTIONS_MAX];
     int option_count;
+    int64_t give_ms;      /* MEMBER_GIVE_MS */
     bool commits;         /* by itself: delivery=manual */
     bool pending;         /* something was read that is not committed */
     char line[LINE_SIZE]; /* of standard input, as far as it came */
@@ -65,6 +69,13 @@ static void die(const char *what, const struct rv_error *e)
 {
     fprintf(stderr, "%s: %s: %s\n", what, rv_error_name(e->code), e->text);
     exit(1);
+}
+
+static void silent(int64_t ms)
+{
+    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
+    while (nanosleep(&t, &t) != 0) {
+    }
 }
 
 static void say_places(const char *what, const struct rv_partition *p, size_t count)
@@ -110,6 +121,7 @@ static void on_event(void *ctx, const struct rv_event *event)
         if (m->commits && m->pending) {
             commit(m);
         }
+        silent(m->give_ms);
         say_places("give", event->partitions, event->count);
         break;
     case RV_LOST: say_places("lost", event->partitions, event->count); break;
@@ -119,13 +131,6 @@ static void on_event(void *ctx, const struct rv_event *event)
                event->text);
         break;
     default: break;
-    }
-}
-
-static void silent(int64_t ms)
-{
-    struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
-    while (nanosleep(&t, &t) != 0) {
     }
 }
 
@@ -282,6 +287,8 @@ int main(int argc, char **argv)
         .option_count = 2,
         .commits = true
     };
+    const char *give = getenv("MEMBER_GIVE_MS");
+    m.give_ms = give ? strtol(give, NULL, 10) : 0;
     setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
     for (int i = 4; i < argc; i++) {
         option_add(&m, argv[i]);

@@ -97,6 +97,11 @@ public final class Seat implements ConsumerRebalanceListener {
     @Override
     public void onPartitionsRevoked(Collection<TopicPartition> gone) {
         commit();
+        try {
+            Thread.sleep(Long.parseLong(System.getenv().getOrDefault("MEMBER_GIVE_MS", "0")));
+        } catch (InterruptedException e) {
+            throw new IllegalStateException(e);
+        }
         tell("give", gone);
     }
 
