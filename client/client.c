@@ -1,6 +1,7 @@
 #include "client/client.h"
 
 #include "base/mem.h"
+#include "protocol/error.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -10,7 +11,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { EVENTS_A_TURN = 64, LOG_LINE_SIZE = 400 };
+enum { EVENTS_A_TURN = 64, LOG_LINE_SIZE = 400, CONCURRENT_BACKOFF_MS = 20 };
 
 void client_log(struct rv_client *c, enum rv_level level, const char *format, ...)
 {
@@ -40,6 +41,15 @@ int64_t client_backoff(struct rv_client *c, int64_t base_ms, int64_t most_ms, in
     return ms - ms / 5 + (int64_t)rng_below(&c->rng, (uint64_t)(ms * 2 / 5 + 1));
 }
 
+int64_t error_backoff_ms(const struct rv_client *c, int code)
+{
+    int64_t ms = setting(c, OPT_RETRY_BACKOFF_MS);
+    /* The markers of the transaction before are being written: a matter of milliseconds. */
+    return code == KERR_CONCURRENT_TRANSACTIONS && ms > CONCURRENT_BACKOFF_MS
+               ? CONCURRENT_BACKOFF_MS
+               : ms;
+}
+
 /* ---- open and close ---- */
 
 int rv_client_open(const struct rv_option *options, struct rv_client **ret_client,
@@ -61,6 +71,7 @@ int rv_client_open(const struct rv_option *options, struct rv_client **ret_clien
     rand_system(&seed, sizeof seed);
     rng_init(&c->rng, seed);
     meta_init(&c->meta, c);
+    c->features_epoch = -1;
     int code = settings_init(&c->settings, options, ret_error);
     if (code == RV_OK) {
         code = conns_init(c, ret_error);

@@ -36,6 +36,8 @@ struct rv_client {
     int bootstrap_count;
     int next_bootstrap; /* whose turn it is */
     struct meta meta;
+    int64_t features_epoch;      /* the newest that a broker told; -1: none yet */
+    int16_t transaction_version; /* the finalized one of that; 0: none */
     struct list parts;
     int32_t next_lane;
     bool in_turn;     /* callbacks of calls and pumps are running */
@@ -63,6 +65,9 @@ bool client_turn_until(struct rv_client *c, int64_t deadline_ms);
 
 /* Milliseconds before attempt `failures` + 1: from base, doubled each time up to most, +-20 %. */
 int64_t client_backoff(struct rv_client *c, int64_t base_ms, int64_t most_ms, int failures);
+
+/* What to wait before the second attempt after this code. */
+int64_t error_backoff_ms(const struct rv_client *c, int code);
 
 static inline int64_t setting(const struct rv_client *c, enum option_id id)
 {

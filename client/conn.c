@@ -425,6 +425,21 @@ static void waiting_send(struct conn *k)
     }
 }
 
+/* Features that the cluster has agreed on. */
+static void features_take(struct rv_client *c, const struct api_versions_response *r)
+{
+    if (r->finalized_features_epoch < 0 || r->finalized_features_epoch < c->features_epoch) {
+        return; /* nothing is said, or it is older than what we know */
+    }
+    c->features_epoch = r->finalized_features_epoch;
+    c->transaction_version = 0; /* a level of 0 is left out */
+    for (int32_t i = 0; i < r->finalized_features_count; i++) {
+        if (str_eq(r->finalized_features[i].name, STR("transaction.version"))) {
+            c->transaction_version = r->finalized_features[i].max_version_level;
+        }
+    }
+}
+
 static void hello_done(struct call *call, const struct answer *answer)
 {
     struct conn *k = (struct conn *)(void *)((char *)call - offsetof(struct conn, hello));
@@ -453,6 +468,7 @@ static void hello_done(struct call *call, const struct answer *answer)
         conn_drop(k, RV_E_CONNECT, kafka_error_text(r->error_code));
         return;
     }
+    features_take(k->client, r);
     timer_disarm(&k->client->timers, &k->timer);
     k->state = CONN_UP;
     k->failures = 0;

@@ -110,6 +110,11 @@ static const struct claim *claim_named(const struct rv_consumer *c, const char *
     return t ? claim_find(c, t, partition) : NULL;
 }
 
+bool consumer_holds(const struct rv_consumer *c, const char *topic, int32_t partition)
+{
+    return claim_named(c, topic, partition) != NULL;
+}
+
 static int commit_of_partitions(struct rv_consumer *c, const struct rv_partition *partitions,
                                 size_t count, int64_t deadline_ms, struct commit **ret_commit,
                                 struct rv_error *ret_error)

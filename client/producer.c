@@ -30,6 +30,13 @@ static int options_take(struct rv_producer *pr, const struct rv_option *options,
     pr->acks = acks == ACKS_NONE ? 0 : acks == ACKS_LEADER ? 1 : -1;
     pr->codec = (enum codec)numbers[OPT_COMPRESSION_TYPE];
     pr->idempotent = numbers[OPT_ENABLE_IDEMPOTENCE];
+    if (pr->settings.texts[OPT_TRANSACTIONAL_ID][0]) {
+        if (!pr->idempotent || pr->acks != -1) {
+            return error_set(ret_error, RV_E_OPTION,
+                             "option transactional.id needs acks=all and enable.idempotence=true");
+        }
+        pr->txn.id = pr->settings.texts[OPT_TRANSACTIONAL_ID];
+    }
     if (pr->idempotent && pr->acks != -1) {
         if (option_is_given(options, "enable.idempotence")) {
             return error_set(ret_error, RV_E_OPTION,
@@ -79,6 +86,7 @@ int rv_producer_open(struct rv_client *client, const struct rv_option *options,
     list_init(&pr->ended);
     timer_init(&pr->timer, on_timer);
     ids_init(pr);
+    txn_init(pr);
     list_push(&client->parts, &pr->part.link);
     *ret_producer = pr;
     return RV_OK;
@@ -184,6 +192,10 @@ static int send_or_wait(struct rv_producer *pr, const struct rv_message *m, rv_d
     int64_t deadline_ms = client_now(c) + most_ms;
     uint64_t answers = c->meta.answers;
     for (;;) {
+        int stop = txn_send_check(pr, ret_error);
+        if (stop != RV_OK) {
+            return stop;
+        }
         int code = send_now(pr, m, fn, ctx, &e);
         bool is_absent = code == KERR_UNKNOWN_TOPIC_OR_PARTITION && m->to_partition &&
                          c->meta.answers != answers; /* a fresh answer, and still no partition */

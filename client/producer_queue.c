@@ -402,6 +402,7 @@ static void batch_deliver(struct rv_producer *pr, struct out_batch *b)
     bool is_good = b->code == RV_OK;
     if (!is_good) {
         batch_error(pr, b, &e);
+        txn_record_failed(pr, b, &e);
         if (pr->first.code == RV_OK) {
             pr->first = e;
         }

@@ -67,8 +67,9 @@ enum rv_code {
     RV_E_CODEC = -113,     /* compressed with something we do not know */
     RV_E_NO_OFFSET = -114, /* `auto.offset.reset=none` and there is no usable offset */
     RV_E_LOST_MEMBER =
-        -115,           /* not a member of the group any more: the partitions are others' now */
-    RV_E_ABSENT = -116, /* no such topic, partition or group */
+        -115,            /* not a member of the group any more: the partitions are others' now */
+    RV_E_ABSENT = -116,  /* no such topic, partition or group */
+    RV_E_ABORTED = -117, /* a record that was not sent: its transaction is being aborted */
 };
 
 enum rv_flag {
@@ -76,6 +77,7 @@ enum rv_flag {
     RV_FATAL = 2,     /* the producer or consumer will not work again: close it */
     RV_REJOIN = 4,    /* the group has moved on: poll again, and the partitions are dealt anew */
     RV_UNSURE = 8,    /* it may have been done all the same: the answer never came */
+    RV_ABORT = 16,    /* the transaction cannot be committed: rv_txn_abort, then begin anew */
 };
 
 struct rv_error {
@@ -172,6 +174,8 @@ struct rv_header {
  * `delivery.timeout.ms`. A keyed record goes to the partition that Java's producer would choose;
  * records without a key fill one partition's batch at a time. */
 struct rv_producer;
+struct rv_consumer;
+struct rv_partition;
 
 RV_API int rv_producer_open(struct rv_client *client, const struct rv_option *options,
                             struct rv_producer **ret_producer, struct rv_error *ret_error);
@@ -216,6 +220,51 @@ RV_API int rv_flush(struct rv_producer *producer, int timeout_ms, struct rv_erro
 
 RV_API size_t rv_pending(const struct rv_producer *producer); /* records whose fate is open */
 
+/* TRANSACTIONS. With the option `transactional.id`, what a producer sends between rv_txn_begin and
+ * rv_txn_commit becomes visible to consumers with `isolation.level=read_committed` together, or,
+ * after rv_txn_abort, never. Offsets of a consumer may go along, so that a loop that reads, works
+ * and writes does each record's work exactly once:
+ *
+ *     rv_txn_init(producer, -1, &e);                      once; fences older producers of the id
+ *     for (;;) {
+ *         rv_poll(consumer, ...);
+ *         rv_txn_begin(producer, &e);
+ *         rv_send(producer, ...);
+ *         rv_txn_offsets(producer, consumer, NULL, 0, -1, &e);
+ *         if (rv_txn_commit(producer, -1, &e) != RV_OK) ...
+ *     }
+ *
+ * Errors have three kinds. RV_FATAL: a newer producer of the same id has taken over, or we are not
+ * allowed: close this one. RV_ABORT: the transaction cannot be committed (a record failed, the
+ * consumer lost its partitions, ...): rv_txn_abort, rv_seek the consumer to RV_COMMITTED, begin
+ * anew; the producer is as good as before. Else, when time ran out: make the same call again, it
+ * goes on; after an rv_txn_commit that was RV_UNSURE, nothing else will tell how it ended. A
+ * callback tells of each record as ever; delivered is not yet visible. rv_flush is not needed.
+ * Closing a producer leaves its transaction open: the broker aborts it after
+ * `transaction.timeout.ms`, or at the next rv_txn_init of the id. The records in it hold up readers
+ * of read_committed until then.
+ *
+ * These calls are not allowed in callbacks of deliveries and commits; RV_E_STATE: not now.
+ * A broker without transactions (rivulet has none yet) answers INVALID_REQUEST to rv_txn_init,
+ * which is not tried again. */
+RV_API int rv_txn_init(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_error);
+RV_API int rv_txn_begin(struct rv_producer *producer, struct rv_error *ret_error);
+
+/* Stores how far the consumer's group has got as a part of the transaction. As rv_commit: with
+ * partitions NULL the positions of everything assigned. The consumer's `delivery` must be manual,
+ * and it reads the same cluster; on the same client its heartbeats go out meanwhile. It must still
+ * hold the partitions: else RV_E_LOST_MEMBER, ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID,
+ * FENCED_INSTANCE_ID, with RV_ABORT. After any error but RV_E_ARGUMENT, RV_E_STATE and RV_E_MEMORY
+ * the transaction can only be aborted. */
+RV_API int rv_txn_offsets(struct rv_producer *producer, struct rv_consumer *consumer,
+                          const struct rv_partition *partitions, size_t count, int timeout_ms,
+                          struct rv_error *ret_error);
+
+/* Waits for all records of the transaction, then ends it. */
+RV_API int rv_txn_commit(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_error);
+/* What was not sent yet fails with RV_E_ABORTED. */
+RV_API int rv_txn_abort(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_error);
+
 /* The partition that a key goes to among `count`: murmur2, as Java's default partitioner does. */
 RV_API int32_t rv_partition_of_key(const void *key, size_t size, int32_t count);
 
@@ -225,7 +274,6 @@ RV_API int32_t rv_partition_of_key(const void *key, size_t size, int32_t count);
  * those that the group deals to you (rv_subscribe). A position that nobody has committed begins
  * where `auto.offset.reset` says. Prefetching is bounded (`queued.max.messages.kbytes`,
  * `fetch.max.bytes`). */
-struct rv_consumer;
 
 RV_API int rv_consumer_open(struct rv_client *client, const struct rv_option *options,
                             struct rv_consumer **ret_consumer, struct rv_error *ret_error);
