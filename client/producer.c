@@ -197,7 +197,8 @@ static int send_or_wait(struct rv_producer *pr, const struct rv_message *m, rv_d
             return stop;
         }
         int code = send_now(pr, m, fn, ctx, &e);
-        bool is_absent = code == KERR_UNKNOWN_TOPIC_OR_PARTITION && m->to_partition &&
+        bool is_absent = code == KERR_UNKNOWN_TOPIC_OR_PARTITION && pr->last &&
+                         pr->last->meta->code == RV_OK &&
                          c->meta.answers != answers; /* a fresh answer, and still no partition */
         if (code == RV_OK || code == RV_E_MEMORY || !error_is_retriable(code) || is_absent ||
             !may_wait) {
