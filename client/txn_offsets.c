@@ -32,7 +32,8 @@ struct offsets_job {
 
 /* ---- the request ---- */
 
-static int place_add(struct offsets_job *job, const struct rv_partition *p, size_t room)
+static int place_add(struct offsets_job *job, const struct rv_partition *p, int32_t epoch,
+                     size_t room)
 {
     struct txn_offset_commit_request *r = &job->request;
     struct txn_offset_commit_request_topic *t = NULL;
@@ -52,7 +53,7 @@ static int place_add(struct offsets_job *job, const struct rv_partition *p, size
     struct txn_offset_commit_request_partition *to = &t->partitions[t->partitions_count++];
     to->partition_index = p->partition;
     to->committed_offset = p->offset;
-    to->committed_leader_epoch = p->leader_epoch > 0 ? p->leader_epoch : -1;
+    to->committed_leader_epoch = epoch;
     to->committed_metadata = str_of(p->metadata ? p->metadata : "");
     return RV_OK;
 }
@@ -85,7 +86,8 @@ static int places_add(struct offsets_job *job, const struct rv_partition *partit
                              "%s: topic %s partition %d is not assigned to us (any more)",
                              job->what, p->topic, (int)p->partition);
         }
-        if (place_add(job, p, count - i) != RV_OK) {
+        int32_t epoch = is_own || p->leader_epoch > 0 ? p->leader_epoch : -1;
+        if (place_add(job, p, epoch, count - i) != RV_OK) {
             return error_memory(ret_error);
         }
     }

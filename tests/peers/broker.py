@@ -5,7 +5,8 @@ free port, every later one asks for the same), so that clients which are connect
 again by themselves. Everything stays on 127.0.0.1.
 
 A Control is a tiny HTTP server beside the broker: a test program in any language restarts the broker with
-GET /kill (kill -9, start again) or GET /term (SIGTERM, start again). The answer comes when the broker listens again.
+GET /kill (kill -9, start again) or GET /term (SIGTERM, start again), or stops it (GET /stop) and starts it later (GET
+/start). The answer comes when the broker listens again, or is gone.
 """
 import http.server
 import os
@@ -163,9 +164,10 @@ class Kafka(Broker):
     name = "kafka"
     clean_codes = (0, 143)
 
-    def __init__(self, directory, jars, settings=()):
+    def __init__(self, directory, jars, settings=(), features=()):
         super().__init__(directory)
         self.jars = jars
+        self.features = list(features)  # "transaction.version=0": levels other than the newest
         self.settings = list(settings)
         self.data = self.dir / "data"
 
@@ -197,8 +199,9 @@ class Kafka(Broker):
                 lines.update(s.split("=", 1) for s in self.settings)
                 config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
             if not self.data.exists():
+                levels = [word for f in self.features for word in ("--feature", f)]
                 subprocess.run(self._java("kafka.tools.StorageTool", "format", "-t", "cml2dWxldC1wZWVycy0wMQ", "-c",
-                                          str(config)), check=True, stdout=subprocess.DEVNULL)
+                                          str(config), *levels), check=True, stdout=subprocess.DEVNULL)
             self._spawn(self._java("kafka.Kafka", str(config)))
 
             def answers():
@@ -217,14 +220,16 @@ class Control:
     def __init__(self, broker):
         outer = self
         self.errors = []
+        acts = {"kill": lambda: broker.restart("kill"), "term": lambda: broker.restart("term"), "stop": broker.stop,
+                "start": broker.start}
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 how = self.path.strip("/")
                 try:
-                    if how not in ("kill", "term"):
+                    if how not in acts:
                         raise BrokerError(f"unknown control request {how}")
-                    broker.restart(how)
+                    acts[how]()
                     code, text = 200, b"ok\n"
                 except Exception as e:  # told to the test program and to the runner: both must fail
                     outer.errors.append(str(e))

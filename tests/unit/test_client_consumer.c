@@ -464,13 +464,20 @@ static void a_jump_is_told_before_the_records_behind_it(void **state)
     desk_close(&d);
 }
 
-/* The epoch that the broker gives to records now. */
+/* The epoch that the broker gives to records now. 0 is as good as none in a struct rv_partition; a
+ * broker that begins there raises it when it is started again. */
 static int32_t epoch_now(struct desk *d)
 {
-    struct rv_topics *t;
-    assert_int_equal(rv_topic_describe(d->feeder, "t", PATIENCE_MS, &t, &d->error), RV_OK);
-    int32_t epoch = t->items[0].partitions[0].leader_epoch;
-    rv_free(t);
+    int32_t epoch = 0;
+    for (int i = 0; i < 3 && epoch == 0; i++) {
+        struct rv_topics *t;
+        if (i > 0) {
+            local_home_restart(d->broker);
+        }
+        assert_int_equal(rv_topic_describe(d->feeder, "t", PATIENCE_MS, &t, &d->error), RV_OK);
+        epoch = t->items[0].partitions[0].leader_epoch;
+        rv_free(t);
+    }
     assert_true(epoch > 0);
     return epoch;
 }
