@@ -177,6 +177,9 @@ bool txn_partition_ready(struct rv_producer *pr, struct out_partition *p)
         p->broken = p->id_spent = false;
         p->proven = t->v2; /* brokers of that flow take no sequence but 0 from a new epoch */
     }
+    if (p->broken && !list_empty(&pr->ended)) {
+        return false; /* the failure is about to be told */
+    }
     if (p->broken) {
         struct rv_error e = {0};
         error_set(&e, KERR_UNKNOWN_PRODUCER_ID,
