@@ -6,6 +6,8 @@
 #include "protocol/error.h"
 #include "tests/kit/feed.h"
 #include "tests/kit/local_home.h"
+#include "tests/kit/outside.h"
+#include "tests/kit/proxy.h"
 #include "tests/kit/raw_log.h"
 
 #include <setjmp.h>
@@ -692,6 +694,217 @@ static void who_has_lost_its_partitions_cannot_commit_for_them(void **state)
     rv_client_close(silent);
 }
 
+/* ---- lost answers, and a coordinator that is not well ---- */
+
+enum {
+    API_PRODUCE = 0,
+    API_FIND_COORDINATOR = 10,
+    API_INIT_PRODUCER_ID = 22,
+    API_ADD_PARTITIONS = 24,
+    API_ADD_OFFSETS = 25,
+    API_END_TXN = 26,
+    API_TXN_OFFSET_COMMIT = 28,
+};
+
+/* The scene through a proxy: `s->client` speaks to that. */
+struct fog {
+    struct scene *scene;
+    struct proxy proxy;
+    struct rv_client *clear; /* not through it */
+    struct rv_consumer *group;
+};
+
+static void fog_begin(struct fog *f, struct scene *s)
+{
+    char address[64];
+    memset(f, 0, sizeof *f);
+    f->scene = s;
+    proxy_start(&f->proxy);
+    proxy_mask(&f->proxy, -1);
+    proxy_broker_set(&f->proxy, outside_port());
+    snprintf(address, sizeof address, "127.0.0.1:%d", (int)f->proxy.port);
+    f->clear = s->client;
+    good(s, rv_client_open(RV_OPTIONS({"bootstrap.servers", address}, {"retry.backoff.ms", "5"},
+                                      {"retry.backoff.max.ms", "20"}, {"reconnect.backoff.ms", "1"},
+                                      {"reconnect.backoff.max.ms", "5"}),
+                           &s->client, &s->error));
+    good(s, rv_consumer_open(s->client, RV_OPTIONS({"group.id", "fog"}), &f->group, &s->error));
+}
+
+static void fog_end(struct fog *f)
+{
+    proxy_plan_set(&f->proxy, NULL, NULL);
+    good(f->scene, rv_consumer_close(f->group, WAIT_MS, &f->scene->error));
+    rv_client_close(f->scene->client);
+    f->scene->client = f->clear;
+    proxy_stop(&f->proxy);
+}
+
+struct strike {
+    int16_t api;
+    enum proxy_action action;
+    int16_t code;
+    int first, count; /* requests of this api: the first to strike, and how many */
+    int struck;
+};
+
+static enum proxy_action strike(void *ctx, struct proxy_request *r)
+{
+    struct strike *k = ctx;
+    if (r->api_key != k->api || r->number < k->first || r->number >= k->first + k->count) {
+        return PROXY_PASS;
+    }
+    k->struck++;
+    r->code = k->code;
+    return k->action;
+}
+
+/* Two transactions with offsets, and the second is struck. Everything must come out right by
+ * itself.
+ */
+static void strike_one(struct scene *s, const char *topic, struct strike k)
+{
+    struct fog f;
+    struct rv_partition at = {.topic = topic, .partition = 0, .offset = 1};
+    fog_begin(&f, s);
+    topic_make(s, topic, NULL);
+    proxy_plan_all(&f.proxy, strike, &k);
+    struct rv_producer *p = producer_named(s, topic);
+    for (int i = 0; i < 3; i++) {
+        at.offset = i + 1;
+        fill(s, p, topic, i * 10, 10);
+        good(s, rv_txn_offsets(p, f.group, &at, 1, WAIT_MS, &s->error));
+        commit(s, p);
+    }
+    assert_true(k.struck > 0);
+    rv_producer_close(p);
+    proxy_plan_set(&f.proxy, NULL, NULL);
+    for (int32_t n = 0; n < PARTITIONS; n++) {
+        assert_int_equal(read_numbers(s, topic, n, "read_committed", 33), 30);
+        expect_range(s, 0, 0, 30);
+    }
+    int64_t until = clock_mono_ms(&clock_real) + WAIT_MS; /* markers may still be on their way */
+    while (committed_of(s, "fog", 0) != 3 && clock_mono_ms(&clock_real) < until) {
+    }
+    assert_int_equal(committed_of(s, "fog", 0), 3);
+    fog_end(&f);
+}
+
+static void a_lost_answer_is_asked_for_until_it_is_known(void **state)
+{
+    static const int16_t apis[] = {API_PRODUCE,     API_INIT_PRODUCER_ID,  API_ADD_PARTITIONS,
+                                   API_ADD_OFFSETS, API_TXN_OFFSET_COMMIT, API_END_TXN};
+    static const enum proxy_action actions[] = {PROXY_CUT_AFTER, PROXY_CUT_BEFORE};
+    for (size_t i = 0; i < sizeof apis / sizeof apis[0]; i++) {
+        bool is_of_v1 = apis[i] == API_ADD_PARTITIONS || apis[i] == API_ADD_OFFSETS;
+        for (int n = 0; n < 2 && (!is_of_v1 || flow() == 1); n++) {
+            char topic[32];
+            snprintf(topic, sizeof topic, "lost-%d-%d", (int)apis[i], n);
+            strike_one(*state, topic,
+                       (struct strike){.api = apis[i],
+                                       .action = actions[n],
+                                       .first = apis[i] == API_INIT_PRODUCER_ID ? 0 : 1,
+                                       .count = 2});
+        }
+    }
+}
+
+static void a_coordinator_that_is_busy_or_elsewhere_is_asked_again(void **state)
+{
+    static const int16_t apis[] = {API_INIT_PRODUCER_ID, API_ADD_PARTITIONS, API_ADD_OFFSETS,
+                                   API_TXN_OFFSET_COMMIT, API_END_TXN};
+    static const int16_t codes[] = {KERR_CONCURRENT_TRANSACTIONS, KERR_NOT_COORDINATOR,
+                                    KERR_COORDINATOR_NOT_AVAILABLE,
+                                    KERR_COORDINATOR_LOAD_IN_PROGRESS};
+    for (size_t i = 0; i < sizeof apis / sizeof apis[0]; i++) {
+        bool is_of_v1 = apis[i] == API_ADD_PARTITIONS || apis[i] == API_ADD_OFFSETS;
+        for (int n = 0; n < 4 && (!is_of_v1 || flow() == 1); n++) {
+            char topic[32];
+            snprintf(topic, sizeof topic, "busy-%d-%d", (int)apis[i], n);
+            strike_one(*state, topic,
+                       (struct strike){.api = apis[i],
+                                       .action = PROXY_REFUSE,
+                                       .code = codes[n],
+                                       .first = apis[i] == API_INIT_PRODUCER_ID ? 0 : 1,
+                                       .count = 2});
+        }
+    }
+}
+
+struct storm {
+    struct rng rng;
+    int struck;
+};
+
+static enum proxy_action rage(void *ctx, struct proxy_request *r)
+{
+    static const int16_t codes[] = {KERR_NOT_COORDINATOR, KERR_CONCURRENT_TRANSACTIONS,
+                                    KERR_COORDINATOR_LOAD_IN_PROGRESS};
+    struct storm *s = ctx;
+    uint64_t n = rng_below(&s->rng, 100);
+    s->struck += n < 15;
+    r->code = r->api_key == API_PRODUCE ? KERR_NOT_ENOUGH_REPLICAS : codes[n % 3];
+    return n < 5                                          ? PROXY_CUT_AFTER
+           : n < 10                                       ? PROXY_CUT_BEFORE
+           : n < 15 && r->api_key != API_FIND_COORDINATOR ? PROXY_REFUSE
+                                                          : PROXY_PASS;
+}
+
+/* Transactions that are committed and aborted while answers get lost everywhere: what is committed
+ * is there once and in order, and nothing else is. */
+static void a_storm_leaves_what_was_committed_and_nothing_else(void **state)
+{
+    enum { ROUNDS = 60 };
+    struct scene *s = *state;
+    struct fog f;
+    struct storm storm = {.struck = 0};
+    struct rng rng;
+    int want = 0;
+    rng_init(&storm.rng, 7);
+    rng_init(&rng, 8);
+    fog_begin(&f, s);
+    topic_make(s, "storm", NULL);
+    proxy_plan_all(&f.proxy, rage, &storm);
+    struct rv_producer *p = producer_of(
+        s, RV_OPTIONS({"transactional.id", "storm"}, {"linger.ms", "0"}, {"batch.size", "100"}));
+    for (int i = 0; i < ROUNDS; i++) {
+        int count = 1 + (int)rng_below(&rng, 30);
+        bool is_kept = rng_below(&rng, 3) > 0;
+        struct rv_partition at = {.topic = "storm", .partition = 0, .offset = want + count};
+        fill(s, p, "storm", is_kept ? want : 1000000, count);
+        if (rng_below(&rng, 2) == 0) {
+            good(s, rv_flush(p, WAIT_MS, &s->error));
+        }
+        if (is_kept) {
+            good(s, rv_txn_offsets(p, f.group, &at, 1, WAIT_MS, &s->error));
+            commit(s, p);
+            want += count;
+        } else {
+            abort_it(s, p);
+            (void)rv_flush(p, WAIT_MS, &s->error); /* forgets RV_E_ABORTED */
+        }
+    }
+    assert_true(storm.struck > 20);
+    rv_producer_close(p);
+    proxy_plan_set(&f.proxy, NULL, NULL);
+    int64_t until = clock_mono_ms(&clock_real) + WAIT_MS;
+    while (committed_of(s, "fog", 0) != want && clock_mono_ms(&clock_real) < until) {
+    }
+    assert_int_equal(committed_of(s, "fog", 0), want);
+    for (int32_t k = 0; k < PARTITIONS; k++) {
+        struct reader_of r;
+        int count = 0;
+        reader_open(s, &r, "storm", k, "read_committed");
+        while (count < want && clock_mono_ms(&clock_real) < until + WAIT_MS) {
+            count = take(s, &r, count);
+        }
+        assert_int_equal(count, want);
+        expect_range(s, 0, 0, want);
+        good(s, rv_consumer_close(r.consumer, WAIT_MS, &s->error));
+    }
+    fog_end(&f);
+}
+
 #define SCENE(test) cmocka_unit_test_setup_teardown(test, scene_begin, scene_end)
 
 int main(void)
@@ -714,6 +927,9 @@ int main(void)
         SCENE(a_loop_that_reads_and_writes_does_each_record_once),
         SCENE(offsets_of_a_transaction_that_is_aborted_are_not_stored),
         SCENE(who_has_lost_its_partitions_cannot_commit_for_them),
+        SCENE(a_lost_answer_is_asked_for_until_it_is_known),
+        SCENE(a_coordinator_that_is_busy_or_elsewhere_is_asked_again),
+        SCENE(a_storm_leaves_what_was_committed_and_nothing_else),
     };
     return flow() == 0 ? cmocka_run_group_tests(without, NULL, NULL)
                        : cmocka_run_group_tests(with, NULL, NULL);
