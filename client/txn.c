@@ -83,13 +83,19 @@ static void fail(struct rv_producer *pr, struct rv_error *e)
     }
 }
 
+/* What may be fatal for a consumer is not for the producer. */
+static unsigned abort_flags(unsigned flags)
+{
+    return (flags & ~(unsigned)(RV_RETRIABLE | RV_FATAL)) | RV_ABORT;
+}
+
 void txn_break(struct rv_producer *pr, const struct rv_error *why)
 {
     struct txn *t = &pr->txn;
     if (t->state == TXN_OPEN || t->state == TXN_COMMITTING) {
         t->state = TXN_BROKEN;
         t->why = *why;
-        t->why.flags = (t->why.flags & ~(unsigned)RV_RETRIABLE) | RV_ABORT;
+        t->why.flags = abort_flags(t->why.flags);
         pr->client->again = true;
         client_log(pr->client, RV_INFO, "transactional id %s: the transaction fails: %s", t->id,
                    why->text);
@@ -102,8 +108,8 @@ int txn_failed(struct rv_producer *pr, struct rv_error *e)
     if (verdict == TXN_ENDS_ALL) {
         fail(pr, e);
     } else if (verdict == TXN_BREAKS) {
+        e->flags = abort_flags(e->flags);
         txn_break(pr, e);
-        e->flags |= RV_ABORT;
     }
     return e->code;
 }

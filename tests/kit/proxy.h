@@ -14,6 +14,8 @@
 
 struct produce_request;
 
+enum { PROXY_CODES = 8 };
+
 enum proxy_action {
     PROXY_PASS,       /* to the broker, and its answer back */
     PROXY_CUT_AFTER,  /* to the broker; when that has answered, the connection is cut instead */
@@ -32,7 +34,8 @@ struct proxy_request {
 
     /* of PROXY_REFUSE: set by the plan */
     int16_t code;
-    int64_t producer_id; /* InitProducerId, EndTxn */
+    int16_t codes[PROXY_CODES]; /* Produce: where code is 0, by partition */
+    int64_t producer_id;        /* InitProducerId, EndTxn */
     int16_t producer_epoch;
     int32_t node; /* FindCoordinator */
 };

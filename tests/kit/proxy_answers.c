@@ -55,8 +55,10 @@ static void answer_produce(const struct proxy_request *r, void *response, struct
         t->partitions = wire_array(a, &produce_response_partition_table, t->partitions_count);
         for (int32_t j = 0; j < t->partitions_count; j++) {
             t->partitions[j].index = in->topics[i].partitions[j].index;
-            t->partitions[j].error_code = r->code;
-            t->partitions[j].base_offset = r->code ? -1 : 0;
+            int32_t index = t->partitions[j].index;
+            int16_t code = r->code || index >= PROXY_CODES ? r->code : r->codes[index];
+            t->partitions[j].error_code = code;
+            t->partitions[j].base_offset = code ? -1 : 0;
         }
     }
 }
