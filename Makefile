@@ -40,7 +40,7 @@ endif
 VERSION  := 0.1.0
 CFLAGS   := $(BASE) $(FLAGS_$(MODE)) -DRIVULET_VERSION='"$(VERSION)"'
 LDFLAGS  := $(LINK) $(LINK_$(MODE))
-CODECS   := -lz -lsnappy -llz4 -lzstd -lisal
+CODECS   := -lz -lsnappy -llz4 -lzstd
 LIBS     := $(CODECS) -luv -lpthread
 
 # ---- what there is

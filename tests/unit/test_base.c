@@ -403,6 +403,28 @@ static void crc32c_is_that_of_rfc_3720(void **state)
     }
 }
 
+static void crc32c_is_the_same_by_every_way(void **state)
+{
+    (void)state;
+    static uint8_t bytes[40000];
+    struct rng rng;
+    rng_init(&rng, 10);
+    rng_bytes(&rng, bytes, sizeof bytes);
+    assert_true(crc32c_can(CRC32C_TABLES));
+    for (size_t size = 0; size + 16 < sizeof bytes; size += size < 600 ? 1 : size / 37) {
+        const uint8_t *from = bytes + size % 16;
+        uint32_t expected = slow_crc32c(from, size);
+        size_t part = rng_below(&rng, size + 1);
+        for (int way = CRC32C_TABLES; way <= CRC32C_WIDE; way++) {
+            if (crc32c_can(way)) {
+                assert_int_equal(crc32c_by(way, 0, from, size), expected);
+                uint32_t crc = crc32c_by(way, 0, from, part);
+                assert_int_equal(crc32c_by(way, crc, from + part, size - part), expected);
+            }
+        }
+    }
+}
+
 static void seeded_numbers_repeat_and_are_unbiased(void **state)
 {
     (void)state;
@@ -447,6 +469,7 @@ int main(void)
         cmocka_unit_test(a_log_line_is_one_line_whatever_is_in_it),
         cmocka_unit_test(data_from_outside_is_escaped_and_bounded),
         cmocka_unit_test(crc32c_is_that_of_rfc_3720),
+        cmocka_unit_test(crc32c_is_the_same_by_every_way),
         cmocka_unit_test(seeded_numbers_repeat_and_are_unbiased),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

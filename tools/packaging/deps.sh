@@ -5,7 +5,7 @@
 #   deps.sh tidy     also clang-format, clang-tidy and the fuzzer's runtime
 set -u
 
-packages="python3 gcc make pkg-config libc6-dev libuv1-dev libcmocka-dev libisal-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd"
+packages="python3 gcc make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd"
 for extra in "$@"; do
     case $extra in
     tidy) packages="$packages binutils git python3 clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
@@ -29,7 +29,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
     done
 else
     # Not Debian: what matters is whether the headers are there.
-    for h in uv.h cmocka.h isa-l/crc.h lz4frame.h zstd.h snappy-c.h zlib.h uthash.h jansson.h; do
+    for h in uv.h cmocka.h lz4frame.h zstd.h snappy-c.h zlib.h uthash.h jansson.h; do
         echo "#include <$h>" | "${CC:-cc}" -include stdarg.h -include stddef.h -include setjmp.h -include stdint.h -E - >/dev/null 2>&1 ||
             missing="$missing $h"
     done
