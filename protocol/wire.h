@@ -59,6 +59,14 @@ enum {
 
 struct wire_struct;
 
+/* Names of fields and structs are for messages of the broker; the client library leaves them away.
+ */
+#ifdef RIVULET_CLIENT_ONLY
+#define WIRE_NAME(name) NULL
+#else
+#define WIRE_NAME(name) name
+#endif
+
 struct wire_field {
     const char *name;               /* snake_case, for messages */
     const struct wire_struct *type; /* of WIRE_STRUCT, else NULL */
