@@ -7,6 +7,8 @@ MAKEFLAGS += --no-builtin-rules # or make looks for a way to make the .d files, 
 
 MODE   ?= release
 CC     ?= cc
+NM      ?= nm
+OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 B      := build/$(MODE)
 GEN    := build/gen
@@ -67,7 +69,8 @@ objs = $(patsubst %.c,$(B)/%.o,$(1))
 GEN_OBJ  := $(patsubst protocol/schema/%.msg,$(B)/gen/%.o,$(SCHEMAS)) $(if $(SCHEMAS),$(B)/gen/apis.o)
 LOW_LIB  := $(B)/libbase.a $(B)/libprotocol.a
 BROKER_LIB := $(if $(BROKER_SRC),$(B)/librivuletd.a)
-CLIENT_LIB := $(if $(CLIENT_SRC),$(B)/librivulet.a)
+CLIENT_LIB := $(if $(CLIENT_SRC),$(B)/libclient.a)
+LIBRARY    := $(if $(filter release,$(MODE)),build/librivulet.a build/librivulet.so.0)
 KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
@@ -76,7 +79,7 @@ TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
+all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
 	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|tidy|docs|format|cov|fuzz|peers|bench|install|clean]"
@@ -115,7 +118,7 @@ endef
 
 $(B)/libbase.a: $(call objs,$(BASE_SRC)) ; $(archive)
 $(B)/libprotocol.a: $(call objs,$(PROTOCOL_SRC)) $(GEN_OBJ) ; $(archive)
-$(B)/librivulet.a: $(call objs,$(CLIENT_SRC)) ; $(archive)
+$(B)/libclient.a: $(call objs,$(CLIENT_SRC)) ; $(archive)
 $(B)/librivuletd.a: $(call objs,$(BROKER_SRC)) ; $(archive)
 $(B)/libkit.a: $(call objs,$(KIT_SRC)) ; $(archive)
 
@@ -131,6 +134,44 @@ build/rivuletd: build/release/rivuletd
 	@ln -f $< $@
 build/rivulet: build/release/rivulet
 	@ln -f $< $@
+
+# ---- librivulet, to install: client/ with what it needs of base/ and protocol/, made for size but for the paths that every record takes. Of
+# the generated tables only those are in it that client/ includes. What is not in rivulet.h is hidden; the archive is one object with nothing
+# else to link to, so that no name of ours meets one of the program's.
+
+HOT        := base/crc32c base/str base/map base/arena protocol/batch protocol/batch_builder protocol/batch_iterator protocol/wire_write protocol/inflate \
+              client/producer_queue client/fetch_records client/partitioner
+LIB_SCHEMA := $(sort $(shell sed -n 's|^\#include "gen/\(.*\)\.h"|\1|p' $(wildcard client/*.[ch])))
+LIB_OBJ    := $(patsubst %.c,$(B)/lib/%.o,$(BASE_SRC) $(PROTOCOL_SRC) $(CLIENT_SRC)) $(patsubst %,$(B)/lib/gen/%.o,$(LIB_SCHEMA) some_apis)
+LIB_FLAGS  := $(filter-out -fPIE -O2,$(CFLAGS)) -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -DRIVULET_CLIENT_ONLY
+LIB_NEEDS  := -lz -lsnappy -llz4 -lzstd
+# Relocations in a tenth of the room, where the C library can read them (glibc 2.36).
+LIB_LINK   := -shared -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,-z,relro,-z,now -Wl,-z,defs -Wl,--as-needed -Wl,-soname,librivulet.so.0 \
+              -Wl,--version-script=client/rivulet.map \
+              $(shell grep -qs GLIBC_ABI_DT_RELR "$$($(CC) -print-file-name=libc.so.6)" && echo -Wl,-z,pack-relative-relocs)
+
+$(GEN)/some_apis.c: build/schemac $(SCHEMAS) $(wildcard client/*.[ch]) | $(GEN)/.done
+	$(Q)build/schemac --some '$(LIB_SCHEMA)' $(GEN) $(SCHEMAS)
+
+$(patsubst %,$(B)/lib/%.o,$(HOT)): LIB_SPEED := -O2
+$(B)/lib/gen/%.o: $(GEN)/.done $(GEN)/some_apis.c
+	@mkdir -p $(@D)
+	$(SAY)$@
+	$(Q)$(CC) $(LIB_FLAGS) -Os -MMD -MP -c -o $@ $(GEN)/$*.c
+$(B)/lib/%.o: %.c $(GEN)/.done
+	@mkdir -p $(@D)
+	$(SAY)$@
+	$(Q)$(CC) $(LIB_FLAGS) $(or $(LIB_SPEED),-Os) -MMD -MP -c -o $@ $<
+
+build/librivulet.so.0: $(LIB_OBJ) client/rivulet.map
+	$(SAY)$@
+	$(Q)$(CC) $(LIB_LINK) -o $@ $(LIB_OBJ) $(LIB_NEEDS)
+build/librivulet.a: $(LIB_OBJ) build/librivulet.so.0
+	$(SAY)$@
+	$(Q)$(CC) -r -nostdlib -Wl,--gc-sections $$($(NM) -D --defined-only --format=just-symbols build/librivulet.so.0 | sed -n 's/^\(rv_[a-z_]*\).*/-Wl,-u,\1/p') -o $(B)/lib/rivulet.o $(LIB_OBJ)
+	$(Q)$(OBJCOPY) --localize-hidden $(B)/lib/rivulet.o
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(B)/lib/rivulet.o
 
 # ---- tests: each file of tests/{unit,wire,sim} is one program. One that sweeps allocation failures is called *_oom.c and gets the failing
 # allocator in the place of base/mem.c.
@@ -221,10 +262,22 @@ tidy:
 	@$(MAKE) --no-print-directory MODE=release all
 	tests/tidy/run
 
+# The .pc file finds its prefix from where it is, so that an installed tree can be moved.
+TO  := $(DESTDIR)$(PREFIX)
+MAN  = $(wildcard build/man/*.[1-8])
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/rivulet
-	install -m 755 build/rivuletd build/rivulet $(DESTDIR)$(PREFIX)/bin
-	install -m 644 README.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/rivulet
+	install -d $(TO)/bin $(TO)/include $(TO)/lib/pkgconfig $(TO)/share/doc/rivulet/examples
+	install -m 755 build/rivuletd build/rivulet $(TO)/bin
+	install -m 644 client/rivulet.h $(TO)/include
+	install -m 644 build/librivulet.a $(TO)/lib
+	install -m 755 build/librivulet.so.0 $(TO)/lib/librivulet.so.$(VERSION)
+	ln -sf librivulet.so.$(VERSION) $(TO)/lib/librivulet.so.0
+	ln -sf librivulet.so.0 $(TO)/lib/librivulet.so
+	sed 's/@VERSION@/$(VERSION)/' client/rivulet.pc.in >$(TO)/lib/pkgconfig/rivulet.pc
+	chmod 644 $(TO)/lib/pkgconfig/rivulet.pc
+	install -m 644 README.md LICENSE docs/*.md $(TO)/share/doc/rivulet
+	install -m 644 examples/* $(TO)/share/doc/rivulet/examples
+	$(foreach page,$(MAN),install -D -m 644 $(page) $(TO)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)) &&) :
 
 clean:
 	rm -rf build
