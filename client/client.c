@@ -59,6 +59,11 @@ int rv_client_open(const struct rv_option *options, struct rv_client **ret_clien
     if (!c) {
         return error_memory(ret_error);
     }
+    int e = helper_init(&c->helper);
+    if (e) {
+        mem_free(c);
+        return error_set(ret_error, RV_E_MEMORY, "no lock: %s", strerror(e));
+    }
     c->epoll_fd = -1;
     c->clock = &clock_real;
     list_init(&c->conns);
@@ -95,6 +100,7 @@ void rv_client_close(struct rv_client *client)
     if (!client) {
         return;
     }
+    rv_thread_stop(client);
     meta_finish(&client->meta);
     conns_finish(client);
     timers_finish(&client->timers);
@@ -102,6 +108,7 @@ void rv_client_close(struct rv_client *client)
         close(client->epoll_fd);
     }
     settings_finish(&client->settings);
+    helper_finish(&client->helper);
     mem_free(client);
 }
 
@@ -134,6 +141,12 @@ void client_turn(struct rv_client *c, int timeout_ms)
     if (due_ms >= 0 && due_ms < timeout_ms) {
         timeout_ms = due_ms;
     }
+    if (c->helper.runs && timeout_ms > 0) {
+        c->in_turn = false;
+        helper_wait(c, timeout_ms);
+        c->in_turn = true;
+        timeout_ms = 0;
+    }
     int n = epoll_wait(c->epoll_fd, events, EVENTS_A_TURN, timeout_ms);
     for (int i = 0; i < n; i++) {
         conn_on_event(events[i].data.ptr, events[i].events);
@@ -144,6 +157,7 @@ void client_turn(struct rv_client *c, int timeout_ms)
     client_pump(c);
     conns_flush(c);
     c->in_turn = false;
+    helper_told(c);
 }
 
 int rv_fd(const struct rv_client *client)

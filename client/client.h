@@ -11,6 +11,7 @@
 #include "client/error.h"
 #include "client/meta.h"
 #include "client/options.h"
+#include "client/thread.h"
 
 struct bootstrap {
     char host[HOST_LIMIT];
@@ -45,6 +46,7 @@ struct rv_client {
     bool again;       /* a pump has more to do: do not sleep */
     void (*log)(void *ctx, enum rv_level level, const char *text);
     void *log_ctx;
+    struct helper helper;
 };
 
 void client_log(struct rv_client *c, enum rv_level level, const char *format, ...)

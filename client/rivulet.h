@@ -17,8 +17,9 @@
  * do.
  *
  * THREADS. A client and everything opened on it belong to one thread at a time: use it from one
- * thread, or put your own lock around it. Different clients are independent. There is no global
- * state.
+ * thread, or hold its lock around every call (rv_lock, rv_unlock). Different clients are
+ * independent. There is no global state. Who wants heartbeats and sends to go on while the program
+ * does something else starts the client's helper thread (rv_thread_start).
  *
  * ERRORS ARE VALUES. Every call that can fail returns a code: RV_OK (0); Kafka's own codes as they
  * come off the wire (positive, and -1), named by rv_error_name; or one of enum rv_code (below
@@ -136,6 +137,29 @@ RV_API int rv_process(struct rv_client *client, struct rv_error *ret_error);
 
 /* Waits up to timeout_ms for something to do, then rv_process. */
 RV_API int rv_wait(struct rv_client *client, int timeout_ms, struct rv_error *ret_error);
+
+/* The helper thread, for programs that want one: from rv_thread_start on it does what rv_process
+ * does whenever that is due. The rules:
+ *   1. Hold the lock around every call on the client and on what is opened on it, rv_fd and
+ *      rv_timeout too; without it a call is a race, and one that waits ends the process.
+ *   2. A call that waits (rv_poll, rv_flush, rv_send when memory is full, admin calls) gives the
+ *      lock away meanwhile: others may call. One rv_poll at a time on a consumer; what is being
+ *      closed is nobody else's.
+ *   3. What rv_poll lent stays valid without the lock, until the next rv_poll. What rv_assignment
+ *      lent needs the lock.
+ *   4. Callbacks run with the lock held, on whichever thread made the turn: delivery and commit
+ *      callbacks on the helper, too; events (RV_ASSIGNED, ...) only in your own calls, as ever. In
+ *      a callback the lock is yours already: do not take it again.
+ *   5. The helper sends heartbeats for you, not for ever: a consumer that is not polled for
+ *      `max.poll.interval.ms` leaves its group as it does without the helper.
+ * rv_thread_start, rv_thread_stop (which waits until it has ended) and rv_client_close are called
+ * without the lock; rv_client_close ends the helper too. The helper takes no signals. RV_E_STATE
+ * when it runs already. The lock works without the helper as well; then a call that waits keeps
+ * it. */
+RV_API int rv_thread_start(struct rv_client *client, struct rv_error *ret_error);
+RV_API void rv_thread_stop(struct rv_client *client);
+RV_API void rv_lock(struct rv_client *client); /* is not recursive */
+RV_API void rv_unlock(struct rv_client *client);
 
 enum rv_level { RV_DEBUG, RV_INFO, RV_WARN };
 

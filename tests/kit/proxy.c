@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FRAME_LIMIT = 64 << 20, API_PRODUCE = 0, API_INIT_PRODUCER_ID = 22, BACKLOG = 64 };
@@ -102,6 +103,7 @@ static enum proxy_action decide(struct proxy *p, const struct request_header *h,
     pthread_mutex_lock(&p->lock);
     check(h->api_key >= 0 && h->api_key < PROXY_API_KEYS);
     r->number = p->numbers[h->api_key]++;
+    pthread_cond_broadcast(&p->changed);
     if (p->plan && body && (p->plans_all || is_produce || h->api_key == API_INIT_PRODUCER_ID)) {
         action = p->plan(p->ctx, r);
     }
@@ -263,6 +265,29 @@ void proxy_release(struct proxy *p)
     p->released = true;
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);
+}
+
+bool proxy_wait(struct proxy *p, int16_t api_key, int count, int timeout_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += timeout_ms / 1000 + 1;
+    int e = 0;
+    pthread_mutex_lock(&p->lock);
+    while (p->numbers[api_key] < count && e == 0) {
+        e = pthread_cond_timedwait(&p->changed, &p->lock, &until);
+    }
+    bool came = p->numbers[api_key] >= count;
+    pthread_mutex_unlock(&p->lock);
+    return came;
+}
+
+int proxy_count(struct proxy *p, int16_t api_key)
+{
+    pthread_mutex_lock(&p->lock);
+    int count = p->numbers[api_key];
+    pthread_mutex_unlock(&p->lock);
+    return count;
 }
 
 void proxy_stop(struct proxy *p)

@@ -74,4 +74,7 @@ void proxy_plan_all(struct proxy *p, proxy_plan *plan, void *ctx); /* transactio
  * as the broker has it). */
 void proxy_mask(struct proxy *p, int transaction_version);
 void proxy_release(struct proxy *p);
+/* Waits until `count` requests of an api have come. False: they have not in `timeout_ms`. */
+bool proxy_wait(struct proxy *p, int16_t api_key, int count, int timeout_ms);
+int proxy_count(struct proxy *p, int16_t api_key); /* that have come */
 void proxy_stop(struct proxy *p);
