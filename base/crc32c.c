@@ -8,6 +8,13 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#if __has_include(<sys/platform/x86.h>) /* glibc 2.33: what it knows is asked, else libgcc brings  \
+                                           4 KB */
+#include <sys/platform/x86.h>
+#define HAS(glibc_name, gcc_name) CPU_FEATURE_ACTIVE(glibc_name)
+#else
+#define HAS(glibc_name, gcc_name) __builtin_cpu_supports(gcc_name)
+#endif
 #elif defined(__aarch64__)
 #include <arm_acle.h>
 #include <sys/auxv.h>
@@ -101,7 +108,7 @@ static uint32_t by_tables(uint32_t crc, const uint8_t *p, size_t size)
 
 static bool has_crc(void)
 {
-    return __builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("pclmul");
+    return HAS(SSE4_2, "sse4.2") && HAS(PCLMULQDQ, "pclmul");
 }
 
 /* crc times x^33 times `power`, before the division. */
@@ -157,7 +164,7 @@ WITH_CRC static uint32_t by_cpu(uint32_t start, const uint8_t *p, size_t size)
 
 static bool has_wide(void)
 {
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("vpclmulqdq");
+    return HAS(AVX512F, "avx512f") && HAS(VPCLMULQDQ, "vpclmulqdq");
 }
 
 WIDE static inline __m512i fold(__m512i from, __m512i powers, __m512i onto)

@@ -26,6 +26,7 @@
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -626,11 +627,17 @@ static void print_default(FILE *out, const struct schema *s, const struct field 
     }
 }
 
+/* In the tables a version is a byte, and "and all later ones" its greatest value. */
+static int small(int version)
+{
+    return version < INT8_MAX ? version : INT8_MAX;
+}
+
 static void print_field_row(FILE *out, const struct schema *s, const struct field *f,
                             const char *c_struct)
 {
-    fprintf(out, "    {.name = WIRE_NAME(\"%s\"), .kind = %s, .offset = offsetof(struct %s, %s)",
-            f->name, f->type ? f->type->kind : "WIRE_STRUCT", c_struct, f->name);
+    fprintf(out, "    {WIRE_NAMED(\"%s\") .kind = %s, .offset = offsetof(struct %s, %s)", f->name,
+            f->type ? f->type->kind : "WIRE_STRUCT", c_struct, f->name);
     if (f->array) {
         fprintf(out, ", .count_offset = offsetof(struct %s, %s_count)", c_struct, f->name);
     }
@@ -643,7 +650,7 @@ static void print_field_row(FILE *out, const struct schema *s, const struct fiel
                 is_pointer(f) && f->ignorable ? " | " : "", f->ignorable ? "WIRE_IGNORABLE" : "");
     }
     fprintf(out, ", .min_version = %d, .max_version = %d, .null_min = %d, .null_max = %d",
-            f->versions.min, f->versions.max, f->nullable.min, f->nullable.max);
+            f->versions.min, small(f->versions.max), f->nullable.min, small(f->nullable.max));
     fprintf(out, ", .tag = %d},\n", f->tag);
 }
 
@@ -683,10 +690,9 @@ static void print_table(FILE *out, const struct schema *s, int structure)
         fprintf(out, "%s%d", v == s->versions.min ? "" : ", ", least_size(s, structure, v));
     }
     fprintf(out, "};\n\nconst struct wire_struct %s_table = {\n", t->name);
-    fprintf(
-        out,
-        "    .name = WIRE_NAME(\"%s\"),\n    .fields = %s_fields,\n    .defaults = &%s_defaults,\n",
-        t->name, t->name, t->name);
+    fprintf(out,
+            "    WIRE_NAMED(\"%s\")\n    .fields = %s_fields,\n    .defaults = &%s_defaults,\n",
+            t->name, t->name, t->name);
     fprintf(out, "    .least_sizes = %s_least_sizes,\n    .size = sizeof(struct %s),\n", t->name,
             t->name);
     fprintf(out, "    .field_count = %d,\n    .tagged_count = %d,\n", plain, tagged);

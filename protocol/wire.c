@@ -355,8 +355,8 @@ static void decode_tags(const struct decode *d, const struct wire_struct *t, uin
         }
         r->end = end;
         if (r->error != OK && !r->at) {
-            r->at = f->name;
-            r->at_table = t->name;
+            r->at = WIRE_NAME_OF(f);
+            r->at_table = WIRE_NAME_OF(t);
         }
     }
 }
@@ -372,8 +372,8 @@ static void decode_struct(const struct decode *d, const struct wire_struct *t, u
         decode_field(d, f, out);
         if (__builtin_expect(d->r->error != OK, 0)) {
             if (!d->r->at) {
-                d->r->at = f->name;
-                d->r->at_table = t->name;
+                d->r->at = WIRE_NAME_OF(f);
+                d->r->at_table = WIRE_NAME_OF(t);
             }
             return;
         }

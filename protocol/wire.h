@@ -59,30 +59,36 @@ enum {
 
 struct wire_struct;
 
-/* Names of fields and structs are for messages of the broker; the client library leaves them away.
+/* Names of fields and structs are for messages and the broker; the client library leaves them away.
  */
 #ifdef RIVULET_CLIENT_ONLY
-#define WIRE_NAME(name) NULL
+#define WIRE_NAMED(text)
+#define WIRE_NAME_OF(field_or_struct) ((void)(field_or_struct), NULL)
 #else
-#define WIRE_NAME(name) name
+#define WIRE_NAMED(text)              .name = (text),
+#define WIRE_NAME_OF(field_or_struct) (field_or_struct)->name
 #endif
 
 struct wire_field {
-    const char *name;               /* snake_case, for messages */
+#ifndef RIVULET_CLIENT_ONLY
+    const char *name; /* snake_case */
+#endif
     const struct wire_struct *type; /* of WIRE_STRUCT, else NULL */
     uint16_t offset;                /* of the field in the C struct, bytes */
     uint16_t count_offset;          /* of its count, if it is an array */
-    int16_t min_version;            /* the field is there in these versions */
-    int16_t max_version;
-    int16_t null_min; /* it may be null in these versions; null_min > null_max is never */
-    int16_t null_max;
-    int16_t tag;   /* -1: not tagged */
+    int8_t min_version;             /* the field is there in these versions */
+    int8_t max_version;             /* INT8_MAX: and all later ones */
+    int8_t null_min; /* it may be null in these versions; null_min > null_max is never */
+    int8_t null_max;
+    int8_t tag;    /* -1: not tagged */
     uint8_t kind;  /* enum wire_kind; of the elements, if it is an array */
     uint8_t flags; /* WIRE_ARRAY ... */
 };
 
 struct wire_struct {
-    const char *name;                /* of the C struct */
+#ifndef RIVULET_CLIENT_ONLY
+    const char *name; /* of the C struct */
+#endif
     const struct wire_field *fields; /* in wire order, the tagged ones last, by tag */
     const void *defaults;            /* a C struct with every default */
     const uint16_t *least_sizes;     /* least bytes on the wire, from min_version on */

@@ -364,8 +364,8 @@ static void encode_failed_at(const struct encode *e, const struct wire_struct *t
                              const struct wire_field *f)
 {
     if (!e->w->at) {
-        e->w->at = f->name;
-        e->w->at_table = t->name;
+        e->w->at = WIRE_NAME_OF(f);
+        e->w->at_table = WIRE_NAME_OF(t);
     }
 }
 
