@@ -25,8 +25,8 @@
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -633,16 +633,16 @@ static int small(int version)
     return version < INT8_MAX ? version : INT8_MAX;
 }
 
-static void print_field_row(FILE *out, const struct schema *s, const struct field *f,
-                            const char *c_struct)
+/* `type` is the index of its struct among those of the owner's fields. */
+static void print_field_row(FILE *out, const struct field *f, const char *c_struct, int type)
 {
-    fprintf(out, "    {WIRE_NAMED(\"%s\") .kind = %s, .offset = offsetof(struct %s, %s)", f->name,
+    fprintf(out, "    {.kind = %s, .offset = offsetof(struct %s, %s)",
             f->type ? f->type->kind : "WIRE_STRUCT", c_struct, f->name);
     if (f->array) {
         fprintf(out, ", .count_offset = offsetof(struct %s, %s_count)", c_struct, f->name);
     }
     if (!f->type) {
-        fprintf(out, ", .type = &%s_table", s->structs[f->type_struct].name);
+        fprintf(out, ", .type = %d", type);
     }
     if (f->array || is_pointer(f) || f->ignorable) {
         fprintf(out, ", .flags = %s%s%s%s%s", f->array ? "WIRE_ARRAY" : "",
@@ -654,11 +654,39 @@ static void print_field_row(FILE *out, const struct schema *s, const struct fiel
     fprintf(out, ", .tag = %d},\n", f->tag);
 }
 
+/* The fields of a struct as they are in its table: in wire order, the tagged ones last, by tag. */
+static int fields_in_order(const struct schema *s, int structure, const struct field **fields,
+                           int *ret_plain)
+{
+    int count = 0;
+    for (int i = 0; i < s->field_count; i++) {
+        if (s->fields[i].owner == structure && s->fields[i].tag == NO_TAG) {
+            fields[count++] = &s->fields[i];
+        }
+    }
+    *ret_plain = count;
+    for (int tag = 0; count < s->structs[structure].field_count; tag++) {
+        int found = 0;
+        for (int i = 0; i < s->field_count; i++) {
+            if (s->fields[i].owner == structure && s->fields[i].tag == tag) {
+                fields[count++] = &s->fields[i];
+                found++;
+            }
+        }
+        if (found > 1) {
+            fail(s, "two fields of %s have tag %d", s->structs[structure].name, tag);
+        }
+    }
+    return count;
+}
+
 static void print_table(FILE *out, const struct schema *s, int structure)
 {
     const struct structure *t = &s->structs[structure];
-    int plain = 0;
-    int tagged = 0;
+    const struct field *fields[MAX_FIELDS];
+    int plain;
+    int count = fields_in_order(s, structure, fields, &plain);
+    int types = 0;
     fprintf(out, "\nstatic const struct %s %s_defaults = {\n", t->name, t->name);
     for (int i = 0; i < s->field_count; i++) {
         if (s->fields[i].owner == structure) {
@@ -666,36 +694,38 @@ static void print_table(FILE *out, const struct schema *s, int structure)
         }
     }
     fprintf(out, "};\n\nstatic const struct wire_field %s_fields[] = {\n", t->name);
-    for (int i = 0; i < s->field_count; i++) {
-        if (s->fields[i].owner == structure && s->fields[i].tag == NO_TAG) {
-            print_field_row(out, s, &s->fields[i], t->name);
-            plain++;
-        }
+    for (int i = 0; i < count; i++) {
+        print_field_row(out, fields[i], t->name, fields[i]->type ? 0 : types++);
     }
-    for (int tag = 0; tagged + plain < t->field_count; tag++) {
-        int found = 0;
-        for (int i = 0; i < s->field_count; i++) {
-            if (s->fields[i].owner == structure && s->fields[i].tag == tag) {
-                print_field_row(out, s, &s->fields[i], t->name);
-                found++;
+    if (types) {
+        fprintf(out, "};\n\nstatic const struct wire_struct *const %s_types[] = {\n", t->name);
+        for (int i = 0; i < count; i++) {
+            if (!fields[i]->type) {
+                fprintf(out, "    &%s_table,\n", s->structs[fields[i]->type_struct].name);
             }
         }
-        if (found > 1) {
-            fail(s, "two fields of %s have tag %d", t->name, tag);
-        }
-        tagged += found;
     }
-    fprintf(out, "};\n\nstatic const uint16_t %s_least_sizes[] = {", t->name);
+    fprintf(out, "};\n\n#ifndef RIVULET_CLIENT_ONLY\nstatic const char *const %s_names[] = {\n",
+            t->name);
+    for (int i = 0; i < count; i++) {
+        fprintf(out, "    \"%s\",\n", fields[i]->name);
+    }
+    fprintf(out, "};\n#endif\n");
+    fprintf(out, "\nstatic const uint16_t %s_least_sizes[] = {", t->name);
     for (int v = s->versions.min; v <= s->versions.max; v++) {
         fprintf(out, "%s%d", v == s->versions.min ? "" : ", ", least_size(s, structure, v));
     }
     fprintf(out, "};\n\nconst struct wire_struct %s_table = {\n", t->name);
     fprintf(out,
-            "    WIRE_NAMED(\"%s\")\n    .fields = %s_fields,\n    .defaults = &%s_defaults,\n",
-            t->name, t->name, t->name);
+            "    WIRE_NAMED(\"%s\", %s_names)\n    .fields = %s_fields,\n    .defaults = "
+            "&%s_defaults,\n",
+            t->name, t->name, t->name, t->name);
+    if (types) {
+        fprintf(out, "    .types = %s_types,\n", t->name);
+    }
     fprintf(out, "    .least_sizes = %s_least_sizes,\n    .size = sizeof(struct %s),\n", t->name,
             t->name);
-    fprintf(out, "    .field_count = %d,\n    .tagged_count = %d,\n", plain, tagged);
+    fprintf(out, "    .field_count = %d,\n    .tagged_count = %d,\n", plain, count - plain);
     fprintf(out, "    .min_version = %d,\n    .max_version = %d,\n    .flexible_from = %d,\n};\n",
             s->versions.min, s->versions.max, s->flexible_from);
 }

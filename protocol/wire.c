@@ -245,12 +245,13 @@ static void decode_scalar(const struct decode *d, uint8_t kind, bool nullable, v
     }
 }
 
-static size_t least_size(const struct decode *d, const struct wire_field *f)
+static size_t least_size(const struct decode *d, const struct wire_field *f,
+                         const struct wire_struct *type)
 {
     size_t least = d->flexible ? kinds[f->kind % WIRE_STRUCT].least_compact
                                : kinds[f->kind % WIRE_STRUCT].least;
-    if (f->kind == WIRE_STRUCT) {
-        least = f->type->least_sizes[d->version - f->type->min_version];
+    if (type) {
+        least = type->least_sizes[d->version - type->min_version];
     }
     return least ? least : 1;
 }
@@ -260,17 +261,18 @@ static bool may_be_null(const struct decode *d, const struct wire_field *f)
     return d->version >= f->null_min && d->version <= f->null_max;
 }
 
-static void decode_array(const struct decode *d, const struct wire_field *f, uint8_t *out)
+static void decode_array(const struct decode *d, const struct wire_field *f,
+                         const struct wire_struct *type, uint8_t *out)
 {
     struct reader *r = d->r;
-    int32_t count = reader_count(r, d->flexible, least_size(d, f));
+    int32_t count = reader_count(r, d->flexible, least_size(d, f, type));
     if (count < 0 && !may_be_null(d, f)) {
         reader_fail(r, ERR_INVALID);
         return;
     }
     uint8_t *array = NULL;
     if (count > 0) {
-        size_t size = f->kind == WIRE_STRUCT ? f->type->size : kinds[f->kind].c_size;
+        size_t size = type ? type->size : kinds[f->kind].c_size;
         array = arena_alloc(d->a, (size_t)count * size);
         if (!array) {
             reader_fail(r, arena_error(d->a));
@@ -278,8 +280,8 @@ static void decode_array(const struct decode *d, const struct wire_field *f, uin
         }
         uint8_t *element = array;
         for (int32_t i = 0; i < count && r->error == OK; i++, element += size) {
-            if (f->kind == WIRE_STRUCT) {
-                decode_struct(d, f->type, element);
+            if (type) {
+                decode_struct(d, type, element);
             } else {
                 decode_scalar(d, f->kind, false, element);
             }
@@ -290,7 +292,8 @@ static void decode_array(const struct decode *d, const struct wire_field *f, uin
 }
 
 /* A struct that is a pointer in C: nullable (one byte says whether it is there) or tagged. */
-static void decode_pointer(const struct decode *d, const struct wire_field *f, uint8_t *out)
+static void decode_pointer(const struct decode *d, const struct wire_field *f,
+                           const struct wire_struct *type, uint8_t *out)
 {
     struct reader *r = d->r;
     uint8_t *p = NULL;
@@ -303,9 +306,9 @@ static void decode_pointer(const struct decode *d, const struct wire_field *f, u
         }
     }
     if (there && r->error == OK) {
-        p = arena_alloc(d->a, f->type->size);
+        p = arena_alloc(d->a, type->size);
         if (p) {
-            decode_struct(d, f->type, p);
+            decode_struct(d, type, p);
         } else {
             reader_fail(r, arena_error(d->a));
         }
@@ -313,16 +316,18 @@ static void decode_pointer(const struct decode *d, const struct wire_field *f, u
     memcpy(out + f->offset, &p, sizeof p);
 }
 
-static void decode_field(const struct decode *d, const struct wire_field *f, uint8_t *out)
+static void decode_field(const struct decode *d, const struct wire_struct *t,
+                         const struct wire_field *f, uint8_t *out)
 {
+    const struct wire_struct *type = wire_field_type(t, f);
     if (f->flags & WIRE_ARRAY) {
-        decode_array(d, f, out);
-    } else if (f->kind != WIRE_STRUCT) {
+        decode_array(d, f, type, out);
+    } else if (!type) {
         decode_scalar(d, f->kind, may_be_null(d, f), out + f->offset);
     } else if (f->flags & WIRE_POINTER) {
-        decode_pointer(d, f, out);
+        decode_pointer(d, f, type, out);
     } else {
-        decode_struct(d, f->type, out + f->offset);
+        decode_struct(d, type, out + f->offset);
     }
 }
 
@@ -349,14 +354,14 @@ static void decode_tags(const struct decode *d, const struct wire_struct *t, uin
         }
         const uint8_t *end = r->end;
         r->end = r->next + size;
-        decode_field(d, f, out);
+        decode_field(d, t, f, out);
         if (r->next != r->end) {
             reader_fail(r, ERR_INVALID);
         }
         r->end = end;
         if (r->error != OK && !r->at) {
-            r->at = WIRE_NAME_OF(f);
-            r->at_table = WIRE_NAME_OF(t);
+            r->at = wire_field_name(t, f);
+            r->at_table = wire_struct_name(t);
         }
     }
 }
@@ -369,11 +374,11 @@ static void decode_struct(const struct decode *d, const struct wire_struct *t, u
         if (d->version < f->min_version || d->version > f->max_version) {
             continue;
         }
-        decode_field(d, f, out);
+        decode_field(d, t, f, out);
         if (__builtin_expect(d->r->error != OK, 0)) {
             if (!d->r->at) {
-                d->r->at = WIRE_NAME_OF(f);
-                d->r->at_table = WIRE_NAME_OF(t);
+                d->r->at = wire_field_name(t, f);
+                d->r->at_table = wire_struct_name(t);
             }
             return;
         }

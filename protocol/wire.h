@@ -59,46 +59,69 @@ enum {
 
 struct wire_struct;
 
-/* Names of fields and structs are for messages and the broker; the client library leaves them away.
- */
-#ifdef RIVULET_CLIENT_ONLY
-#define WIRE_NAMED(text)
-#define WIRE_NAME_OF(field_or_struct) ((void)(field_or_struct), NULL)
-#else
-#define WIRE_NAMED(text)              .name = (text),
-#define WIRE_NAME_OF(field_or_struct) (field_or_struct)->name
-#endif
-
 struct wire_field {
-#ifndef RIVULET_CLIENT_ONLY
-    const char *name; /* snake_case */
-#endif
-    const struct wire_struct *type; /* of WIRE_STRUCT, else NULL */
-    uint16_t offset;                /* of the field in the C struct, bytes */
-    uint16_t count_offset;          /* of its count, if it is an array */
-    int8_t min_version;             /* the field is there in these versions */
-    int8_t max_version;             /* INT8_MAX: and all later ones */
-    int8_t null_min; /* it may be null in these versions; null_min > null_max is never */
+    uint16_t offset;       /* in the C struct, bytes */
+    uint16_t count_offset; /* of its count, if it is an array */
+    int8_t min_version;    /* the field is there in these versions */
+    int8_t max_version;    /* INT8_MAX: and all later ones */
+    int8_t null_min;       /* it may be null in these versions; null_min > null_max is never */
     int8_t null_max;
     int8_t tag;    /* -1: not tagged */
     uint8_t kind;  /* enum wire_kind; of the elements, if it is an array */
     uint8_t flags; /* WIRE_ARRAY ... */
+    uint8_t type;  /* of WIRE_STRUCT: index into its owner's types */
 };
 
 struct wire_struct {
-#ifndef RIVULET_CLIENT_ONLY
-    const char *name; /* of the C struct */
+#ifndef RIVULET_CLIENT_ONLY         /* whose messages do not name fields */
+    const char *name;               /* of the C struct */
+    const char *const *field_names; /* snake_case, one a field */
 #endif
-    const struct wire_field *fields; /* in wire order, the tagged ones last, by tag */
-    const void *defaults;            /* a C struct with every default */
-    const uint16_t *least_sizes;     /* least bytes on the wire, from min_version on */
-    uint16_t size;                   /* of the C struct, bytes */
-    uint16_t field_count;            /* fields that are not tagged */
-    uint16_t tagged_count;           /* fields that are */
+    const struct wire_field *fields;        /* in wire order, the tagged ones last, by tag */
+    const struct wire_struct *const *types; /* of its fields that are structs */
+    const void *defaults;                   /* a C struct with every default */
+    const uint16_t *least_sizes;            /* least bytes on the wire, from min_version on */
+    uint16_t size;                          /* of the C struct, bytes */
+    uint16_t field_count;                   /* fields that are not tagged */
+    uint16_t tagged_count;                  /* fields that are */
     int16_t min_version;
     int16_t max_version;
     int16_t flexible_from; /* first flexible version; INT16_MAX: never */
 };
+
+#ifdef RIVULET_CLIENT_ONLY
+#define WIRE_NAMED(struct_name, names)
+#else
+#define WIRE_NAMED(struct_name, names) .name = (struct_name), .field_names = (names),
+#endif
+
+/* For messages. NULL where names are left away. */
+static inline const char *wire_struct_name(const struct wire_struct *t)
+{
+#ifdef RIVULET_CLIENT_ONLY
+    (void)t;
+    return NULL;
+#else
+    return t->name;
+#endif
+}
+
+static inline const char *wire_field_name(const struct wire_struct *t, const struct wire_field *f)
+{
+#ifdef RIVULET_CLIENT_ONLY
+    (void)t, (void)f;
+    return NULL;
+#else
+    return t->field_names[f - t->fields];
+#endif
+}
+
+/* The struct that a field is, or is an array of, or points to; NULL: it is none. */
+static inline const struct wire_struct *wire_field_type(const struct wire_struct *t,
+                                                        const struct wire_field *f)
+{
+    return f->kind == WIRE_STRUCT ? t->types[f->type] : NULL;
+}
 
 struct wire_api {
     int16_t key;
