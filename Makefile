@@ -139,14 +139,16 @@ build/rivulet: build/release/rivulet
 # the generated tables only those are in it that client/ includes. What is not in rivulet.h is hidden; the archive is one object with nothing
 # else to link to, so that no name of ours meets one of the program's.
 
-HOT        := base/crc32c base/str base/map base/arena protocol/batch protocol/batch_builder protocol/batch_iterator protocol/wire_write protocol/inflate \
-              client/producer_queue client/fetch_records client/partitioner
+HOT        := base/crc32c
 LIB_SCHEMA := $(sort $(shell sed -n 's|^\#include "gen/\(.*\)\.h"|\1|p' $(wildcard client/*.[ch])))
 LIB_OBJ    := $(patsubst %.c,$(B)/lib/%.o,$(BASE_SRC) $(PROTOCOL_SRC) $(CLIENT_SRC)) $(patsubst %,$(B)/lib/gen/%.o,$(LIB_SCHEMA) some_apis)
-LIB_FLAGS  := $(filter-out -fPIE -O2,$(CFLAGS)) -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -DRIVULET_CLIENT_ONLY
+LIB_GCC    := $(shell $(CC) --version 2>/dev/null | grep -qi clang || echo yes)
+LIB_SMALL  := $(if $(LIB_GCC),-Oz -fno-plt,-Oz)
+LIB_PIC    := -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
+LIB_FLAGS  := $(filter-out -fPIE -O2,$(CFLAGS)) $(LIB_PIC) $(if $(LIB_GCC),-flto -ffat-lto-objects) -DRIVULET_CLIENT_ONLY
 LIB_NEEDS  := -lz -lsnappy -llz4 -lzstd
 # Relocations in a tenth of the room, where the C library can read them (glibc 2.36).
-LIB_LINK   := -shared -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,-z,relro,-z,now -Wl,-z,defs -Wl,--as-needed -Wl,-soname,librivulet.so.0 \
+LIB_LINK   := -shared $(if $(LIB_GCC),-flto=2) $(LIB_SMALL) $(LIB_PIC) -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,-z,relro,-z,now -Wl,-z,defs -Wl,--as-needed -Wl,-soname,librivulet.so.0 \
               -Wl,--version-script=client/rivulet.map \
               $(shell grep -qs GLIBC_ABI_DT_RELR "$$($(CC) -print-file-name=libc.so.6)" && echo -Wl,-z,pack-relative-relocs)
 
@@ -157,19 +159,19 @@ $(patsubst %,$(B)/lib/%.o,$(HOT)): LIB_SPEED := -O2
 $(B)/lib/gen/%.o: $(GEN)/.done $(GEN)/some_apis.c
 	@mkdir -p $(@D)
 	$(SAY)$@
-	$(Q)$(CC) $(LIB_FLAGS) -Os -MMD -MP -c -o $@ $(GEN)/$*.c
+	$(Q)$(CC) $(LIB_FLAGS) $(LIB_SMALL) -MMD -MP -c -o $@ $(GEN)/$*.c
 $(B)/lib/%.o: %.c $(GEN)/.done
 	@mkdir -p $(@D)
 	$(SAY)$@
-	$(Q)$(CC) $(LIB_FLAGS) $(or $(LIB_SPEED),-Os) -MMD -MP -c -o $@ $<
+	$(Q)$(CC) $(LIB_FLAGS) $(or $(LIB_SPEED),$(LIB_SMALL)) -MMD -MP -c -o $@ $<
 
 build/librivulet.so.0: $(LIB_OBJ) client/rivulet.map
 	$(SAY)$@
 	$(Q)$(CC) $(LIB_LINK) -o $@ $(LIB_OBJ) $(LIB_NEEDS)
 build/librivulet.a: $(LIB_OBJ) build/librivulet.so.0
 	$(SAY)$@
-	$(Q)$(CC) -r -nostdlib -Wl,--gc-sections $$($(NM) -D --defined-only --format=just-symbols build/librivulet.so.0 | sed -n 's/^\(rv_[a-z_]*\).*/-Wl,-u,\1/p') -o $(B)/lib/rivulet.o $(LIB_OBJ)
-	$(Q)$(OBJCOPY) --localize-hidden $(B)/lib/rivulet.o
+	$(Q)$(CC) -r -nostdlib $(if $(LIB_GCC),-fno-lto -fno-use-linker-plugin) -Wl,--gc-sections $$($(NM) -D --defined-only --format=just-symbols build/librivulet.so.0 | sed -n 's/^\(rv_[a-z_]*\).*/-Wl,-u,\1/p') -o $(B)/lib/rivulet.o $(LIB_OBJ)
+	$(Q)$(OBJCOPY) --localize-hidden --wildcard -R '.gnu.lto_*' -R '.gnu.debuglto_*' $(B)/lib/rivulet.o
 	@rm -f $@
 	$(Q)$(AR) rcs $@ $(B)/lib/rivulet.o
 
