@@ -77,11 +77,13 @@ static void call_fail_later(struct call *call, int code)
 
 void conns_end_failed(struct rv_client *client)
 {
-    struct list now;
-    list_init(&now);
-    list_splice(&now, &client->failed);
+    size_t count = 0; /* what fails from now on waits for the next turn, so that this one ends */
+    list_each(link, &client->failed)
+    {
+        count++;
+    }
     struct list *node;
-    while ((node = list_pop(&now))) {
+    while (count-- && (node = list_pop(&client->failed))) { /* a done may cancel others */
         struct call *call = list_entry(node, struct call, link);
         call_end(call, call->failed_code);
     }
@@ -757,8 +759,29 @@ struct conn *conn_any(struct rv_client *client, int32_t lane)
     return conn_bootstrap(client, i);
 }
 
+/* Ends the calls on it that failed and were to end in the next turn. */
+static void conn_end_failed(struct conn *k)
+{
+    struct list mine;
+    list_init(&mine);
+    list_each_safe(link, after, &k->client->failed)
+    {
+        struct call *call = list_entry(link, struct call, link);
+        if (call->conn == k) {
+            list_remove(link);
+            list_push(&mine, link);
+        }
+    }
+    struct list *node;
+    while ((node = list_pop(&mine))) {
+        struct call *call = list_entry(node, struct call, link);
+        call_end(call, call->failed_code);
+    }
+}
+
 static void conn_destroy(struct conn *k)
 {
+    conn_end_failed(k);
     check(list_empty(&k->waiting));
     conn_stop_socket(k);
     writer_finish(&k->out);
