@@ -2,6 +2,7 @@
 # Installs what building and testing rivulet need and this machine lacks. Runs nothing when all is there.
 #   deps.sh          compiler, libraries, cmocka, kcat: for `make run` and `make test`
 #   deps.sh peers    also kcat, and the toolchains of tests/peers that are not on PATH
+#   deps.sh valgrind   also valgrind
 #   deps.sh tidy     also clang-format, clang-tidy and the fuzzer's runtime
 set -u
 
@@ -18,7 +19,8 @@ for extra in "$@"; do
         command -v node >/dev/null || packages="$packages nodejs"
         command -v npm >/dev/null || packages="$packages npm"
         ;;
-    *) echo "deps.sh: unknown set '$extra' (tidy, peers)" >&2; exit 2 ;;
+    valgrind) packages="$packages valgrind" ;;
+    *) echo "deps.sh: unknown set '$extra' (tidy, peers, valgrind)" >&2; exit 2 ;;
     esac
 done
 
