@@ -145,23 +145,13 @@ static bool is_led(const struct rv_topic *topic, int partitions)
 static int topic_prepare(struct tool *t, struct bench *b)
 {
     struct rv_error e;
-    struct rv_option configs[TOOL_MANY_LIMIT + 1] = {
-        {NULL, NULL}
-    };
-    char *names[TOOL_MANY_LIMIT];
-    int count = 0;
-    for (int i = 0; i < t->many_count; i++) {
-        if (t->many_letters[i] == 'c') {
-            const char *equals = strchr(t->many[i], '=');
-            names[count] = tool_copy(t->many[i], (size_t)(equals - t->many[i]));
-            configs[count] = (struct rv_option){names[count], equals + 1};
-            count++;
-        }
+    size_t count;
+    struct rv_option *configs = tool_pairs(t, 'c', &count);
+    if (!configs) {
+        return EXIT_FAILED;
     }
     int made = rv_topic_create(t->client, b->topic, b->o.partitions, configs, t->timeout_ms, &e);
-    for (int i = 0; i < count; i++) {
-        mem_free(names[i]);
-    }
+    mem_free(configs);
     if (made != RV_OK && made != KERR_TOPIC_ALREADY_EXISTS) {
         return tool_failed(t, &e);
     }

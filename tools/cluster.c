@@ -2,6 +2,7 @@
 #include "tools/tool.h"
 
 #include "base/clock.h"
+#include "tools/terminal.h"
 
 #include <inttypes.h>
 
@@ -89,8 +90,10 @@ int verb_health(struct tool *t)
                               (json_int_t)h.without_leader, "took_ms", (double)h.took_us / 1000.0);
         return json_line(stdout, o) && good ? EXIT_DONE : EXIT_FAILED;
     }
-    printf("%s: brokers %zu, topics %zu, partitions %zu (without a leader %zu), answered in %.1f ms\n",
-           good ? "healthy" : "NOT healthy", h.brokers, h.topics, h.partitions, h.without_leader,
+    printf("%s%s%s: brokers %zu, topics %zu, partitions %zu (without a leader %zu), answered in "
+           "%.1f ms\n",
+           color_begin(stdout, good ? COLOR_GREEN : COLOR_RED), good ? "healthy" : "NOT healthy",
+           color_end(stdout), h.brokers, h.topics, h.partitions, h.without_leader,
            (double)h.took_us / 1000.0);
     return good ? EXIT_DONE : EXIT_FAILED;
 }

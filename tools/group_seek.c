@@ -35,9 +35,9 @@ struct seek {
 
 static bool parse_to(const struct tool *t, struct seek_to *to)
 {
-    const char *text = tool_value(t, 'o');
+    const char *text = tool_value(t, 'G');
     if (!text) {
-        tool_usage(t, "rivulet group seek needs --to start|end|@TIME|N|+N|-N");
+        tool_usage(t, "where to? --to start|end|@TIME|N|+N|-N");
         return false;
     }
     if (strcmp(text, "start") == 0 || strcmp(text, "end") == 0) {
@@ -73,7 +73,7 @@ static bool add_move(struct seek *s, const char *topic, int32_t partition, int64
         size_t slots = s->slots ? s->slots * 2 : 16;
         struct move *more = mem_resize(s->moves, slots * sizeof *more);
         if (!more) {
-            fprintf(stderr, "rivulet: out of memory\n");
+            tool_no_memory();
             return false;
         }
         s->moves = more;
@@ -114,9 +114,8 @@ static int collect(struct seek *s, const struct rv_group *g, const struct rv_top
         }
     }
     if (s->count == 0) {
-        fprintf(stderr, "rivulet: group %s has committed nothing%s\n  --topic TOPIC names a topic to "
-                        "begin with\n",
-                s->group, tool_has(s->t, 'T') ? " of that" : "");
+        tool_say("group %s has committed nothing%s\n--topic TOPIC names a topic to begin with",
+                 s->group, tool_has(s->t, 'T') ? " of that" : "");
         return EXIT_FAILED;
     }
     return EXIT_DONE;
@@ -136,8 +135,8 @@ static int ask_offsets(struct seek *s, int64_t at, struct rv_partition *places)
     }
     for (size_t i = 0; i < s->count; i++) {
         if (places[i].code != RV_OK) {
-            fprintf(stderr, "rivulet: %s [%d]: %s\n", places[i].topic, (int)places[i].partition,
-                    rv_error_name(places[i].code));
+            tool_say("topic %s partition %d: %s", places[i].topic, (int)places[i].partition,
+                     rv_error_name(places[i].code));
             return EXIT_FAILED;
         }
     }
@@ -160,19 +159,18 @@ static void decide(const struct seek *s, struct move *m, int64_t at_time)
         break;
     }
     m->after = wanted < m->start ? m->start : wanted > m->end ? m->end : wanted;
-    m->note = wanted < m->start                                 ? "before the start"
-              : wanted > m->end                                 ? "behind the end"
-              : s->to.kind == SEEK_TIME && at_time < 0          ? "nothing so new"
-              : s->to.kind == SEEK_BY && m->before < 0          ? "nothing committed"
-                                                                : "";
+    m->note = wanted < m->start                        ? "before the start"
+              : wanted > m->end                        ? "behind the end"
+              : s->to.kind == SEEK_TIME && at_time < 0 ? "nothing so new"
+              : s->to.kind == SEEK_BY && m->before < 0 ? "nothing committed"
+                                                       : "";
 }
 
 static int find_places(struct seek *s)
 {
     struct rv_partition *places = mem_zero(s->count, sizeof *places);
     if (!places) {
-        fprintf(stderr, "rivulet: out of memory\n");
-        return EXIT_FAILED;
+        return tool_no_memory();
     }
     int code = ask_offsets(s, RV_START, places);
     for (size_t i = 0; code == EXIT_DONE && i < s->count; i++) {
@@ -194,15 +192,6 @@ static int find_places(struct seek *s)
 
 /* ---- showing and doing */
 
-static void cell(struct table *table, int64_t offset)
-{
-    if (offset < 0) {
-        table_add(table, "-");
-    } else {
-        table_add(table, "%lld", (long long)offset);
-    }
-}
-
 static int show(const struct seek *s, bool done)
 {
     static const char *const heads[] = {"TOPIC", ">PARTITION", ">BEFORE", ">AFTER", ">LAG", "NOTE"};
@@ -211,10 +200,10 @@ static int show(const struct seek *s, bool done)
     for (size_t i = 0; i < s->count; i++) {
         const struct move *m = &s->moves[i];
         if (s->t->json) {
-            json_t *o = json_pack("{s:o,s:o,s:i,s:o,s:o,s:b}", "group", json_text(s->group), "topic",
-                                  json_text(m->topic), "partition", (int)m->partition, "before",
-                                  json_offset(m->before), "after", json_offset(m->after), "done",
-                                  done);
+            json_t *o =
+                json_pack("{s:o,s:o,s:i,s:o,s:o,s:b}", "group", json_text(s->group), "topic",
+                          json_text(m->topic), "partition", (int)m->partition, "before",
+                          json_offset(m->before), "after", json_offset(m->after), "done", done);
             if (!json_line(stdout, o)) {
                 return EXIT_FAILED;
             }
@@ -222,9 +211,9 @@ static int show(const struct seek *s, bool done)
         }
         table_add(&table, "%s", m->topic);
         table_add(&table, "%d", (int)m->partition);
-        cell(&table, m->before);
-        cell(&table, m->after);
-        cell(&table, m->end - m->after);
+        table_add_offset(&table, m->before);
+        table_add_offset(&table, m->after);
+        table_add_offset(&table, m->end - m->after);
         table_add(&table, "%s", m->note);
     }
     return s->t->json ? EXIT_DONE : table_print(&table, stdout);
@@ -235,8 +224,7 @@ static int commit(struct seek *s)
     struct rv_error e;
     struct rv_partition *places = mem_zero(s->count, sizeof *places);
     if (!places) {
-        fprintf(stderr, "rivulet: out of memory\n");
-        return EXIT_FAILED;
+        return tool_no_memory();
     }
     for (size_t i = 0; i < s->count; i++) {
         places[i] = (struct rv_partition){.topic = s->moves[i].topic,
@@ -255,10 +243,9 @@ static int commit(struct seek *s)
 
 static int refuse_members(const struct seek *s, size_t members)
 {
-    fprintf(stderr,
-            "rivulet: group %s has %zu active member%s; its offsets would be overwritten\n"
-            "  stop them first, or --force to remove them from the group\n",
-            s->group, members, members == 1 ? "" : "s");
+    tool_say("group %s has %zu active member%s, who would go on from where they are\n"
+             "stop them first, or --force removes them from the group",
+             s->group, members, members == 1 ? "" : "s");
     return EXIT_FAILED;
 }
 
@@ -266,7 +253,7 @@ static int seek_group(struct seek *s, const struct rv_group *g)
 {
     struct rv_error e;
     struct rv_topics *topics = NULL;
-    if (g->member_count && !tool_has(s->t, 'f') && !tool_has(s->t, 'D')) {
+    if (g->member_count && !tool_has(s->t, 'x') && !tool_has(s->t, 'D')) {
         return refuse_members(s, g->member_count);
     }
     if (tool_has(s->t, 'T') && rv_topic_describe(s->t->client, tool_value(s->t, 'T'),
@@ -279,15 +266,13 @@ static int seek_group(struct seek *s, const struct rv_group *g)
     if (code == EXIT_DONE && !s->t->json) {
         code = show(s, false);
     }
-    if (code == EXIT_DONE && !dry && !tool_confirm(s->t, "move the offsets of group %s", s->group)) {
-        code = EXIT_FAILED;
-    } else if (code == EXIT_DONE && !dry) {
-        if (g->member_count &&
-            rv_group_remove_members(s->t->client, s->group, s->t->timeout_ms, &e) != RV_OK) {
-            code = tool_failed(s->t, &e);
-        }
-        code = code == EXIT_DONE ? commit(s) : code;
+    code = code == EXIT_DONE && !dry ? tool_confirm(s->t, "move the offsets of group %s", s->group)
+                                     : code;
+    if (code == EXIT_DONE && !dry && g->member_count &&
+        rv_group_remove_members(s->t->client, s->group, s->t->timeout_ms, &e) != RV_OK) {
+        code = tool_failed(s->t, &e);
     }
+    code = code == EXIT_DONE && !dry ? commit(s) : code;
     if (code == EXIT_DONE && s->t->json) {
         code = show(s, !dry);
     }
@@ -315,27 +300,53 @@ int verb_group_seek(struct tool *t)
     return code;
 }
 
-int verb_group_delete(struct tool *t)
+static int group_remove(struct tool *t, const char *group)
 {
     struct rv_error e;
+    struct rv_group *g;
+    bool dry = tool_has(t, 'D');
+    if (rv_group_describe(t->client, group, t->timeout_ms, &g, &e) != RV_OK) {
+        return tool_failed(t, &e);
+    }
+    size_t members = g->member_count;
+    size_t partitions = g->partition_count;
+    bool there = strcmp(g->state, "Dead") != 0 || partitions > 0;
+    rv_free(g);
+    if (!there) {
+        tool_say("there is no group %s\n`rivulet group list` names the groups", group);
+        return EXIT_FAILED;
+    }
+    if (members) {
+        tool_say("group %s has %zu active member%s\nstop them first; `rivulet group describe %s` "
+                 "names them",
+                 group, members, members == 1 ? "" : "s", group);
+        return EXIT_FAILED;
+    }
+    int code = dry ? EXIT_DONE
+                   : tool_confirm(t, "delete group %s and its offsets in %zu partition%s", group,
+                                  partitions, partitions == 1 ? "" : "s");
+    if (code == EXIT_DONE && !dry &&
+        rv_group_delete(t->client, group, t->timeout_ms, &e) != RV_OK) {
+        code = tool_failed(t, &e);
+    }
+    if (code == EXIT_DONE && t->json) {
+        json_t *o = json_pack("{s:o,s:b}", "group", json_text(group), "deleted", (int)!dry);
+        code = json_line(stdout, o) ? EXIT_DONE : EXIT_FAILED;
+    } else if (code == EXIT_DONE) {
+        printf("%s group %s and its offsets in %zu partition%s\n", dry ? "would delete" : "deleted",
+               group, partitions, partitions == 1 ? "" : "s");
+    }
+    return code;
+}
+
+int verb_group_delete(struct tool *t)
+{
     int worst = EXIT_DONE;
     for (int i = 0; i < t->arg_count; i++) {
-        const char *group = t->args[i];
-        if (tool_has(t, 'D')) {
-            struct rv_group *g;
-            if (rv_group_describe(t->client, group, t->timeout_ms, &g, &e) != RV_OK) {
-                worst = tool_failed(t, &e);
-                continue;
-            }
-            printf("would delete group %s: state %s, members %zu, committed partitions %zu\n", group,
-                   g->state, g->member_count, g->partition_count);
-            rv_free(g);
-        } else if (!tool_confirm(t, "delete group %s and all its offsets", group)) {
-            return EXIT_FAILED;
-        } else if (rv_group_delete(t->client, group, t->timeout_ms, &e) != RV_OK) {
-            worst = tool_failed(t, &e);
-        } else if (t->json && !json_line(stdout, json_pack("{s:o}", "group", json_text(group)))) {
-            return EXIT_FAILED;
+        int code = group_remove(t, t->args[i]);
+        worst = code != EXIT_DONE ? code : worst;
+        if (code == EXIT_USAGE) {
+            break; /* nobody is there to ask */
         }
     }
     return worst;
