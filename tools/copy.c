@@ -25,6 +25,8 @@ struct copy {
     struct range range;
     struct stop stop;
     struct progress progress; /* to a file */
+    int write_error;          /* errno; 0: none */
+    bool reader_gone;         /* of standard output */
     bool complete;
 };
 
@@ -118,22 +120,20 @@ static int file_begin(struct copy *c)
     return EXIT_DONE;
 }
 
+/* A reader of our output that has gone (`| head`) is no failure. */
 static int file_end(struct copy *c, int code)
 {
-    if (!c->file) {
+    bool is_output = c->file == stdout;
+    if (!c->file || (file_close(c->file) && !c->write_error)) {
         return code;
     }
-    bool is_output = c->file == stdout;
-    bool failed =
-        fflush(c->file) != 0 || (!is_output && fsync(fileno(c->file)) != 0 && errno != EINVAL);
-    failed |= ferror(c->file) != 0;
-    if (failed && !(is_output && errno == EPIPE)) {
-        tool_say("cannot write %s: %s", c->target_file, strerror(errno));
+    int error = c->write_error ? c->write_error : errno;
+    if (!is_output || error != EPIPE) {
+        tool_say("cannot write %s: %s", c->target_file, strerror(error));
+        return EXIT_FAILED;
     }
-    if (!is_output) {
-        fclose(c->file);
-    }
-    return failed ? EXIT_FAILED : code;
+    c->reader_gone = true;
+    return EXIT_DONE;
 }
 
 /* ---- from a topic ---- */
@@ -161,6 +161,7 @@ static int record_copy(struct copy *c, const struct rv_record *r)
     char where[WHERE_SIZE];
     if (c->target_file) {
         if (!record_write(&c->out, c->file, r)) {
+            c->write_error = errno;
             return EXIT_FAILED; /* file_end says why */
         }
         return EXIT_DONE;
@@ -326,7 +327,7 @@ static int report(const struct copy *c, int code)
     } else if (c->complete && code == EXIT_DONE && !quiet) {
         printf("copied %llu record%s\n", (unsigned long long)count, count == 1 ? "" : "s");
     }
-    if (c->complete) {
+    if (c->complete || c->reader_gone) {
         return code;
     }
     if (c->source_file) {

@@ -47,3 +47,21 @@ FILE *file_create(const char *path, bool over)
     }
     return fopen(path, over ? "we" : "wxe");
 }
+
+bool file_close(FILE *file)
+{
+    bool is_output = file == stdout;
+    errno = 0;
+    bool failed = fflush(file) != 0 || ferror(file);
+    int error = errno;
+    if (!failed && !is_output && fsync(fileno(file)) != 0 && errno != EINVAL) { /* EINVAL: a pipe */
+        failed = true;
+        error = errno;
+    }
+    if (!is_output && fclose(file) != 0 && !failed) {
+        failed = true;
+        error = errno;
+    }
+    errno = failed && !error ? EIO : error;
+    return !failed;
+}

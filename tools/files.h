@@ -16,3 +16,7 @@ int file_open(const char *path);
 /* A stream for writing; "-" is standard output. With `over` what is there is replaced, else EEXIST.
  * NULL: errno says why. */
 FILE *file_create(const char *path, bool over);
+
+/* Written out, for a file also to the device, and closed (standard output is not). False: errno
+ * says why. */
+bool file_close(FILE *file);

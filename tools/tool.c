@@ -1,4 +1,5 @@
-/* What all verbs share: errors with what to do next, questions, the options of the client library. */
+/* What all verbs share: errors with what to do next, questions, the options of the client library.
+ */
 #include "tools/tool.h"
 
 #include "base/mem.h"
@@ -72,32 +73,34 @@ struct hint {
     const char *text;
 };
 
+/* clang-format off */
 static const struct hint hints[] = {
     {"UNKNOWN_TOPIC_OR_PARTITION",
-     "`rivulet topic list` names the topics; `rivulet topic create` makes one"                              },
-    {"RV_E_ABSENT",                "`rivulet topic list` and `rivulet group list` name what there is"       },
+     "`rivulet topic list` names the topics; `rivulet topic create` makes one"},
+    {"RV_E_ABSENT",                "`rivulet topic list` and `rivulet group list` name what there is"},
     {"TOPIC_ALREADY_EXISTS",
-     "`rivulet topic describe` shows it; choose another name or delete it first"                            },
-    {"INVALID_TOPIC_EXCEPTION",    "a name has 1 to 249 of: letters, digits, '.', '_', '-'"                 },
+     "`rivulet topic describe` shows it; choose another name or delete it first"},
+    {"INVALID_TOPIC_EXCEPTION",    "a name has 1 to 249 of: letters, digits, '.', '_', '-'"},
     {"INVALID_CONFIG",
      "settings are named as Kafka names them, e.g. retention.ms=86400000; `rivulet config list TOPIC` "
-     "shows them"                                                                                           },
+     "shows them"},
     {"INVALID_PARTITIONS",
-     "`rivulet topic describe` tells how many there are; there can only be more"                            },
+     "`rivulet topic describe` tells how many there are; there can only be more"},
     {"MESSAGE_TOO_LARGE",
-     "the topic's max.message.bytes is the limit: `rivulet topic alter TOPIC -c max.message.bytes=BYTES`"   },
-    {"RV_E_TOO_LARGE",             "-X max.request.size=BYTES raises the limit of this side"                },
+     "the topic's max.message.bytes is the limit: `rivulet topic alter TOPIC -c max.message.bytes=BYTES`"},
+    {"RV_E_TOO_LARGE",             "-X max.request.size=BYTES raises the limit of this side"},
     {"RV_E_OPTION",
-     "options are named as Kafka's clients name them; docs/CLI.md and rivulet(1) list them"                 },
+     "options are named as Kafka's clients name them; docs/CLI.md and rivulet(1) list them"},
     {"RV_E_VERSION",
-     "the broker does not offer what this needs: it is older, or does not have it"                          },
-    {"RV_E_TIMED_OUT",             "--timeout SECONDS waits longer"                                         },
-    {"GROUP_ID_NOT_FOUND",         "`rivulet group list` names the groups"                                  },
+     "the broker does not offer what this needs: it is older, or does not have it"},
+    {"RV_E_TIMED_OUT",             "--timeout SECONDS waits longer"},
+    {"GROUP_ID_NOT_FOUND",         "`rivulet group list` names the groups"},
     {"NON_EMPTY_GROUP",
-     "it has active members: stop them first; `rivulet group describe` names them"                          },
+     "it has active members: stop them first; `rivulet group describe` names them"},
     {"UNKNOWN_MEMBER_ID",
-     "the group has active members: stop them first; `rivulet group describe` names them"                   },
+     "the group has active members: stop them first; `rivulet group describe` names them"},
 };
+/* clang-format on */
 
 int tool_failed(const struct tool *t, const struct rv_error *e)
 {
@@ -105,10 +108,11 @@ int tool_failed(const struct tool *t, const struct rv_error *e)
     say(e->text);
     if (unreachable) {
         char text[TEXT_SIZE];
-        snprintf(text, sizeof text,
-                 "is a broker running at %.500s? start one with `rivuletd`, or name another with -b "
-                 "HOST:PORT",
-                 t->brokers);
+        snprintf(
+            text, sizeof text,
+            "is a broker running at %.500s? start one with `rivuletd`, or name another with -b "
+            "HOST:PORT",
+            t->brokers);
         say_next(text);
     }
     for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++) {
@@ -146,9 +150,10 @@ int tool_confirm(const struct tool *t, const char *format, ...)
         return EXIT_DONE;
     }
     if (!isatty(STDIN_FILENO) || !isatty(STDERR_FILENO)) {
-        tool_say("%s? nobody is there to ask, and nothing was done\n--yes does it, --dry-run shows what "
-                 "it would do",
-                 text);
+        tool_say(
+            "%s? nobody is there to ask, and nothing was done\n--yes does it, --dry-run shows what "
+            "it would do",
+            text);
         return EXIT_USAGE;
     }
     fflush(stdout);
@@ -224,8 +229,8 @@ static int brokers_of_environment(struct tool *t)
                                                                                 : EXIT_FAILED;
 }
 
-/* What is nearer to this command line comes later, and counts: a profile that is named by it is nearer than
- * the environment, the default profile is not. */
+/* What is nearer to this command line comes later, and counts: a profile that is named by it is
+ * nearer than the environment, the default profile is not. */
 int tool_options(struct tool *t)
 {
     const char *profile = getenv("RIVULET_PROFILE");

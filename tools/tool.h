@@ -18,8 +18,8 @@ enum exit_code {
 };
 
 enum {
-    TOOL_MANY_LIMIT = 256,   /* -X, -c, -H, --file of one command line together */
-    TOOL_ARGS_LIMIT = 64,    /* arguments of a verb */
+    TOOL_MANY_LIMIT = 256,    /* -X, -c, -H, --file of one command line together */
+    TOOL_ARGS_LIMIT = 64,     /* arguments of a verb */
     TOOL_OPTIONS_LIMIT = 512, /* of the client library */
     OPTION_LETTERS = 128,
 };
@@ -57,8 +57,8 @@ static inline const char *tool_value(const struct tool *t, char letter)
 /* Adds an option for rv_*_open, behind those that are there: the last one of a name counts. False:
  * there are too many. */
 bool tool_set(struct tool *t, const char *name, const char *value);
-/* The options that came with `letter`, a copy, ended by a NULL name: for mem_free, with the names in
- * it. NULL: out of memory, and said so. */
+/* The options that came with `letter`, a copy, ended by a NULL name: for mem_free, with the names
+ * in it. NULL: out of memory, and said so. */
 struct rv_option *tool_pairs(const struct tool *t, char letter, size_t *ret_count);
 /* What an option of the library is here: given, or its default. */
 const char *tool_option_value(const struct tool *t, const char *name);
@@ -76,8 +76,8 @@ int tool_usage(const struct tool *t, const char *format, ...) __attribute__((for
 /* One line on standard error, "rivulet: ..."; what stands behind a \n in it is what to do next. */
 void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int tool_no_memory(void); /* says so */
-/* EXIT_DONE with --yes, or when somebody at the terminal says yes to "`format`?". Else it has been said
- * that nothing was done, or that --yes is needed. */
+/* EXIT_DONE with --yes, or when somebody at the terminal says yes to "`format`?". Else it has been
+ * said that nothing was done, or that --yes is needed. */
 int tool_confirm(const struct tool *t, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -99,12 +99,12 @@ bool json_line(FILE *to, json_t *object);
 json_t *json_bytes(struct rv_bytes b);
 json_t *json_text(const char *text); /* NULL is null */
 json_t *json_offset(int64_t offset); /* negative (not known) is null */
-/* What json_bytes makes, read back: borrowed of `v`, or in `scratch` (base64), which must have room for it
- * so that nothing moves. False: it is nothing of that. */
+/* What json_bytes makes, read back: borrowed of `v`, or in `scratch` (base64), which must have room
+ * for it so that nothing moves. False: it is nothing of that. */
 bool json_to_bytes(const json_t *v, struct buf *scratch, struct rv_bytes *ret_bytes);
 
-/* A table for people: columns as wide as what is in them. Numbers stand right. On a terminal, texts are
- * cut to make it fit, and when that does not do, each row goes down the page. */
+/* A table for people: columns as wide as what is in them. Numbers stand right. On a terminal, texts
+ * are cut to make it fit, and when that does not do, each row goes down the page. */
 struct table {
     const char *const *heads; /* column_count of them; one that begins with '>' stands right */
     int column_count;
@@ -116,10 +116,10 @@ struct table {
 void table_init(struct table *t, const char *const *heads, int column_count);
 void table_add(struct table *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void table_add_offset(struct table *t, int64_t offset); /* negative (not known) is - */
-int table_print(struct table *t, FILE *to); /* and frees it; EXIT_DONE or EXIT_FAILED */
+int table_print(struct table *t, FILE *to);             /* and frees it; EXIT_DONE or EXIT_FAILED */
 
-/* config.c: sets options of a topic or broker (a NULL value: the default); with --dry-run shows before and
- * after instead. */
+/* config.c: sets options of a topic or broker (a NULL value: the default); with --dry-run shows
+ * before and after instead. */
 int config_apply(struct tool *t, enum rv_resource type, const char *name,
                  const struct rv_option *changes);
 const char *config_text(const struct rv_config *c); /* its value for people */

@@ -240,7 +240,8 @@ static int topic_describe(struct tool *t, const struct rv_topic *topic)
         return EXIT_DONE;
     }
     char head[512];
-    snprintf(head, sizeof head, "topic %s%s%s", topic->name, topic->id[0] ? "  id " : "", topic->id);
+    snprintf(head, sizeof head, "topic %s%s%s", topic->name, topic->id[0] ? "  id " : "",
+             topic->id);
     text_fold(stdout, head, 0, 2, 0);
     topic_settings(t, topic->name);
     return table_print(&table, stdout);

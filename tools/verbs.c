@@ -157,8 +157,7 @@ const struct tool_verb verbs[] = {
 const struct tool_option *option_of(const struct tool_verb *v, char letter)
 {
     for (const struct tool_option *o = options; o->name; o++) {
-        if (o->letter == letter &&
-            (!o->of || (v && strncmp(v->name, o->of, strlen(o->of)) == 0))) {
+        if (o->letter == letter && (!o->of || (v && strncmp(v->name, o->of, strlen(o->of)) == 0))) {
             return o;
         }
     }
