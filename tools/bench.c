@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "protocol/error.h"
+#include "tools/terminal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -270,6 +271,39 @@ static int load_report(const struct tool *t, const struct bench *b, const struct
     return result_print(t, result_json(b, l));
 }
 
+/* ---- somebody who looks */
+
+struct watch {
+    struct stop stop;
+    struct progress progress;
+};
+
+static bool watch_look(void *ctx, int64_t measured_us)
+{
+    struct watch *w = ctx;
+    stop_take(&w->stop);
+    progress_show(&w->progress, measured_us / 1000000, "s");
+    return !w->stop.at_ms;
+}
+
+/* Runs it with a bar and Ctrl-C, which ends it early: what was measured until then is told. */
+static bool run_watched(struct bench *b, struct load *l)
+{
+    struct watch w;
+    stop_catch(&w.stop);
+    progress_begin(&w.progress, "measured", (int64_t)b->o.seconds, true);
+    w.progress.no_rate = true;
+    l->watch = watch_look;
+    l->watch_ctx = &w;
+    bool ok = load_run(l);
+    progress_end(&w.progress);
+    if (ok && w.stop.at_ms) {
+        tool_say("stopped early: the figures are of the time until then");
+    }
+    stop_finish(&w.stop);
+    return ok;
+}
+
 /* ---- the verbs */
 
 int verb_bench_produce(struct tool *t)
@@ -288,7 +322,7 @@ int verb_bench_produce(struct tool *t)
     bool ok = produce_prepare(&l) &&
               load_connect(&l, b.o.connections,
                            b.o.acks == 0 ? &kind_produce_unanswered : &kind_produce) &&
-              load_run(&l);
+              run_watched(&b, &l);
     code = load_report(t, &b, &l, ok);
     load_finish(&l);
     return code;
@@ -303,7 +337,7 @@ int verb_bench_fetch(struct tool *t)
         return EXIT_USAGE;
     }
     load_init(&l, &b.o);
-    bool ok = load_connect(&l, b.o.connections, &kind_fetch) && load_run(&l);
+    bool ok = load_connect(&l, b.o.connections, &kind_fetch) && run_watched(&b, &l);
     int code = load_report(t, &b, &l, ok);
     load_finish(&l);
     return code;
@@ -329,7 +363,7 @@ int verb_bench_latency(struct tool *t)
     load_init(&l, &b.o);
     l.senders = senders;
     bool ok = produce_prepare(&l) && load_connect(&l, senders, &kind_produce_stamped) &&
-              load_connect(&l, 1, &kind_fetch_stamped) && load_run(&l);
+              load_connect(&l, 1, &kind_fetch_stamped) && run_watched(&b, &l);
     code = load_report(t, &b, &l, ok);
     load_finish(&l);
     return code;
@@ -348,7 +382,7 @@ int verb_bench_commit(struct tool *t)
         return code;
     }
     load_init(&l, &b.o);
-    bool ok = load_connect(&l, b.o.connections, &kind_commit) && load_run(&l);
+    bool ok = load_connect(&l, b.o.connections, &kind_commit) && run_watched(&b, &l);
     code = load_report(t, &b, &l, ok);
     load_finish(&l);
     return code;

@@ -94,9 +94,9 @@ static int target_check(struct copy *c)
     size_t has = topics->items[0].partition_count;
     rv_free(topics);
     if (!tool_has(t, 'w') && (size_t)needs > has) {
-        tool_say("topic %s has %zu partitions, and records of partition %d are to be copied\n"
+        tool_say("topic %s has %zu partition%s, and records of partition %d are to be copied\n"
                  "--by-key deals them anew; `rivulet topic alter %s -p %d` adds partitions",
-                 c->target, has, (int)needs - 1, c->target, (int)needs);
+                 c->target, has, has == 1 ? "" : "s", (int)needs - 1, c->target, (int)needs);
         return EXIT_FAILED;
     }
     return EXIT_DONE;
@@ -327,7 +327,7 @@ static int report(const struct copy *c, int code)
     } else if (c->complete && code == EXIT_DONE && !quiet) {
         printf("copied %llu record%s\n", (unsigned long long)count, count == 1 ? "" : "s");
     }
-    if (c->complete || c->reader_gone) {
+    if (c->complete || c->reader_gone || (!c->stop.at_ms && count == 0)) {
         return code;
     }
     if (c->source_file) {

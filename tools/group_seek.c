@@ -113,9 +113,14 @@ static int collect(struct seek *s, const struct rv_group *g, const struct rv_top
             return EXIT_FAILED;
         }
     }
+    if (s->count == 0 && topic) {
+        tool_say("topic %s has no partition %lld\nit has 0 to %zu", topic->name, (long long)only,
+                 topic->partition_count - 1);
+        return EXIT_FAILED;
+    }
     if (s->count == 0) {
-        tool_say("group %s has committed nothing%s\n--topic TOPIC names a topic to begin with",
-                 s->group, tool_has(s->t, 'T') ? " of that" : "");
+        tool_say("group %s has committed nothing\n--topic TOPIC names a topic to begin with",
+                 s->group);
         return EXIT_FAILED;
     }
     return EXIT_DONE;

@@ -97,7 +97,8 @@ static void help_heading(FILE *to, const char *text)
 
 void help_verb(FILE *to, const struct tool_verb *v)
 {
-    fprintf(to, "rivulet %s %s\n\n%c", v->name, v->args, toupper((unsigned char)v->about[0]));
+    fprintf(to, "rivulet %s%s%s\n\n%c", v->name, v->args[0] ? " " : "", v->args,
+            toupper((unsigned char)v->about[0]));
     text_fold(to, v->about + 1, 1, 0, USUAL_WIDTH);
     if (v->more) {
         putc('\n', to);

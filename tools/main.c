@@ -29,7 +29,7 @@ static void help_noun(FILE *to, const char *word)
     size_t n = strlen(word);
     for (const struct tool_verb *v = verbs; v->name; v++) {
         if (strncmp(v->name, word, n) == 0 && v->name[n] == ' ') {
-            fprintf(to, "  rivulet %s %s\n", v->name, v->args);
+            fprintf(to, "  rivulet %s%s%s\n", v->name, v->args[0] ? " " : "", v->args);
         }
     }
 }

@@ -211,17 +211,22 @@ static bool table_widths(const struct table *t, size_t rows, size_t room, size_t
     return true;
 }
 
+/* Blanks wait for what comes behind them, so that no line ends with some. */
 static void row_print(const struct table *t, FILE *to, size_t row, const size_t *widths)
 {
+    int blanks = 0;
     for (int c = 0; c < t->column_count; c++) {
         const char *text = cell_text(t, row, c);
         size_t shown = text_width(text);
-        int blanks = (int)(widths[c] - (shown < widths[c] ? shown : widths[c]));
+        int rest = (int)(widths[c] - (shown < widths[c] ? shown : widths[c]));
         bool is_right = t->heads[c][0] == '>';
-        bool is_last = c == t->column_count - 1;
-        fprintf(to, "%*s", is_right ? blanks : 0, "");
-        text_put(to, text, widths[c]);
-        fprintf(to, "%*s%s", is_right || is_last ? 0 : blanks, "", is_last ? "" : "  ");
+        blanks += is_right ? rest : 0;
+        if (text[0]) {
+            fprintf(to, "%*s", blanks, "");
+            text_put(to, text, widths[c]);
+            blanks = 0;
+        }
+        blanks += (is_right ? 0 : rest) + 2;
     }
     putc('\n', to);
 }

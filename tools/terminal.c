@@ -134,7 +134,9 @@ void progress_show(struct progress *p, int64_t done, const char *unit)
     if (p->total > 0) {
         snprintf(share, sizeof share, " %3d%%", (int)(part * 100));
     }
-    snprintf(rate, sizeof rate, " %lld/s", took > 0 ? (long long)(done * 1000 / took) : 0LL);
+    if (!p->no_rate) {
+        snprintf(rate, sizeof rate, " %lld/s", took > 0 ? (long long)(done * 1000 / took) : 0LL);
+    }
     size_t room = (size_t)window_columns(stderr) - 1;
     fputs("\r\033[K", stderr);
     size_t used = (size_t)count;

@@ -32,7 +32,8 @@ struct progress {
     int64_t total;    /* 0: not known */
     int64_t began_ms; /* monotonic */
     int64_t drawn_ms;
-    bool shown; /* a line is there to be wiped */
+    bool shown;   /* a line is there to be wiped */
+    bool no_rate; /* how many a second means nothing */
     bool on;
 };
 

@@ -18,6 +18,7 @@ enum { INDENT = 2, TEXT_SIZE = 1024, ANSWER_SIZE = 32 };
 
 static void say(const char *text)
 {
+    fflush(stdout); /* what was printed before stands before it */
     fprintf(stderr, "%srivulet:%s ", color_begin(stderr, COLOR_RED), color_end(stderr));
     text_fold(stderr, text, (int)strlen("rivulet: "), INDENT, 0);
 }
