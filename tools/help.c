@@ -184,9 +184,7 @@ static void man_options(FILE *to, const struct tool_verb *v, const char *letters
 
 static void man_verb(FILE *to, const struct tool_verb *v)
 {
-    fprintf(to, "## rivulet %s ", v->name);
-    scdoc_text(to, v->args);
-    fputs("\n\n", to);
+    fprintf(to, "## rivulet %s%s%s\n\n", v->name, v->args[0] ? " " : "", v->args);
     putc(toupper((unsigned char)v->about[0]), to);
     scdoc_text(to, v->about + 1);
     fputs(".\n\n", to);
@@ -202,8 +200,12 @@ static void man_verb(FILE *to, const struct tool_verb *v)
     }
     if (v->examples) {
         fputs("```\n", to);
-        help_lines(to, v->examples, "");
-        fputs("```\n\n", to);
+        for (const char *p = v->examples; *p; p++) {
+            fputs(*p == '\\' ? "\\" : "",
+                  to); /* a literal block takes them as escapes, and nothing else */
+            putc(*p, to);
+        }
+        fputs("\n```\n\n", to);
     }
 }
 
