@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "tools/terminal.h"
 
-#include <inttypes.h>
+#include <string.h>
 
 int verb_cluster_info(struct tool *t)
 {
@@ -90,10 +90,13 @@ int verb_health(struct tool *t)
                               (json_int_t)h.without_leader, "took_ms", (double)h.took_us / 1000.0);
         return json_line(stdout, o) && good ? EXIT_DONE : EXIT_FAILED;
     }
-    printf("%s%s%s: brokers %zu, topics %zu, partitions %zu (without a leader %zu), answered in "
-           "%.1f ms\n",
-           color_begin(stdout, good ? COLOR_GREEN : COLOR_RED), good ? "healthy" : "NOT healthy",
-           color_end(stdout), h.brokers, h.topics, h.partitions, h.without_leader,
-           (double)h.took_us / 1000.0);
+    const char *word = good ? "healthy" : "NOT healthy";
+    char text[256];
+    snprintf(
+        text, sizeof text,
+        ": brokers %zu, topics %zu, partitions %zu (without a leader %zu), answered in %.1f ms",
+        h.brokers, h.topics, h.partitions, h.without_leader, (double)h.took_us / 1000.0);
+    printf("%s%s%s", color_begin(stdout, good ? COLOR_GREEN : COLOR_RED), word, color_end(stdout));
+    text_fold(stdout, text, (int)strlen(word), 2, 0);
     return good ? EXIT_DONE : EXIT_FAILED;
 }

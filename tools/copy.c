@@ -294,7 +294,7 @@ static int dry_run(const struct copy *c)
             table_add(&table, "%lld", (long long)(p->until > p->from ? p->until - p->from : 0));
         }
     }
-    printf("would copy %s to %s\n", c->source, c->target);
+    tool_print("would copy %s to %s", c->source, c->target);
     return c->source_file ? EXIT_DONE : table_print(&table, stdout);
 }
 
@@ -325,7 +325,7 @@ static int report(const struct copy *c, int code)
                               (int)(c->complete && code == EXIT_DONE));
         code = json_line(stdout, o) ? code : EXIT_FAILED;
     } else if (c->complete && code == EXIT_DONE && !quiet) {
-        printf("copied %llu record%s\n", (unsigned long long)count, count == 1 ? "" : "s");
+        tool_print("copied %llu record%s", (unsigned long long)count, count == 1 ? "" : "s");
     }
     if (c->complete || c->reader_gone || (!c->stop.at_ms && count == 0)) {
         return code;

@@ -338,8 +338,8 @@ static int group_remove(struct tool *t, const char *group)
         json_t *o = json_pack("{s:o,s:b}", "group", json_text(group), "deleted", (int)!dry);
         code = json_line(stdout, o) ? EXIT_DONE : EXIT_FAILED;
     } else if (code == EXIT_DONE) {
-        printf("%s group %s and its offsets in %zu partition%s\n", dry ? "would delete" : "deleted",
-               group, partitions, partitions == 1 ? "" : "s");
+        tool_print("%s group %s and its offsets in %zu partition%s",
+                   dry ? "would delete" : "deleted", group, partitions, partitions == 1 ? "" : "s");
     }
     return code;
 }

@@ -46,6 +46,16 @@ void tool_say(const char *format, ...)
     }
 }
 
+void tool_print(const char *format, ...)
+{
+    char text[TEXT_SIZE];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    text_fold(stdout, text, 0, INDENT, 0);
+}
+
 int tool_no_memory(void)
 {
     tool_say("out of memory");

@@ -75,6 +75,8 @@ int tool_failed(const struct tool *t, const struct rv_error *e);
 int tool_usage(const struct tool *t, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* One line on standard error, "rivulet: ..."; what stands behind a \n in it is what to do next. */
 void tool_say(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* One line on standard output, folded at the window. */
+void tool_print(const char *format, ...) __attribute__((format(printf, 1, 2)));
 int tool_no_memory(void); /* says so */
 /* EXIT_DONE with --yes, or when somebody at the terminal says yes to "`format`?". Else it has been
  * said that nothing was done, or that --yes is needed. */

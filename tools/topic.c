@@ -29,7 +29,7 @@ int verb_topic_create(struct tool *t)
         code = json_line(stdout, json_pack("{s:o}", "topic", json_text(t->args[0]))) ? EXIT_DONE
                                                                                      : EXIT_FAILED;
     } else {
-        printf("created topic %s\n", t->args[0]);
+        tool_print("created topic %s", t->args[0]);
     }
     mem_free(configs);
     return code;
@@ -45,8 +45,8 @@ static int grow_preview(const struct tool *t, int64_t partitions)
         return tool_failed(t, &e);
     }
     if (!t->json) {
-        printf("would make %zu partitions %lld\n", topics->items[0].partition_count,
-               (long long)partitions);
+        tool_print("would make %zu partitions %lld", topics->items[0].partition_count,
+                   (long long)partitions);
     }
     rv_free(topics);
     return EXIT_DONE;
@@ -84,7 +84,7 @@ int verb_topic_alter(struct tool *t)
         code = json_line(stdout, json_pack("{s:o}", "topic", json_text(topic))) ? EXIT_DONE
                                                                                 : EXIT_FAILED;
     } else if (code == EXIT_DONE && !t->json && !dry) {
-        printf("changed topic %s\n", topic);
+        tool_print("changed topic %s", topic);
     }
     mem_free(configs);
     return code;
@@ -145,7 +145,7 @@ static int topic_remove(struct tool *t, const char *name)
         json_t *o = json_pack("{s:o,s:b}", "topic", json_text(name), "deleted", (int)!dry);
         code = json_line(stdout, o) ? EXIT_DONE : EXIT_FAILED;
     } else if (code == EXIT_DONE) {
-        printf("%s topic %s (%s)\n", dry ? "would delete" : "deleted", name, buf_text(&sum));
+        tool_print("%s topic %s (%s)", dry ? "would delete" : "deleted", name, buf_text(&sum));
     }
     buf_finish(&sum);
     return code;
