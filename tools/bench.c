@@ -255,7 +255,8 @@ static int result_print(const struct tool *t, json_t *o)
     json_object_foreach(o, key, value)
     {
         char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(DIGITS));
-        printf("%-24s %s\n", key, text ? text : "");
+        const char *plain = json_string_value(value);
+        printf("%-24s %s\n", key, plain ? plain : text ? text : "");
         mem_free(text);
     }
     json_decref(o);

@@ -79,8 +79,8 @@ static int group_print(const struct tool *t, const struct rv_group *g)
         lag += p->lag > 0 ? p->lag : 0;
     }
     mem_free(ages_ms);
-    buf_printf(&line, "group %s  state %s%s%s  members %zu  lag %lld", g->group, g->state,
-               g->protocol[0] ? "  assignor " : "", g->protocol, g->member_count, (long long)lag);
+    buf_printf(&line, "group\t%s  state\t%s%s%s  members\t%zu  lag\t%lld", g->group, g->state,
+               g->protocol[0] ? "  assignor\t" : "", g->protocol, g->member_count, (long long)lag);
     text_fold(stdout, buf_text(&line), 0, 2, 0);
     buf_finish(&line);
     return table_print(&table, stdout);

@@ -93,7 +93,10 @@ void text_fold(FILE *to, const char *text, int column, int indent, int otherwise
             column = indent;
             is_first = true;
         }
-        fprintf(to, "%s%.*s", is_first ? "" : " ", (int)size, text);
+        fputs(is_first ? "" : " ", to);
+        for (size_t i = 0; i < size; i++) {
+            putc(text[i] == '\t' ? ' ' : text[i], to);
+        }
         column += width + !is_first;
         is_first = false;
         text += size;

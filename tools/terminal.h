@@ -16,8 +16,9 @@ enum color { COLOR_NONE, COLOR_BOLD, COLOR_RED, COLOR_GREEN, COLOR_YELLOW, COLOR
 const char *color_begin(FILE *to, enum color color);
 const char *color_end(FILE *to);
 
-/* Words, folded at the window (else at `otherwise` columns, 0: not at all), every line but the
- * first behind `indent` blanks; ends the line. `column` is how far the first line is already. */
+/* Words (a tab is a blank that does not divide them), folded at the window (else at `otherwise`
+ * columns, 0: not at all), every line but the first behind `indent` blanks; ends the line. `column`
+ * is how far the first line is already. */
 void text_fold(FILE *to, const char *text, int column, int indent, int otherwise);
 
 /* How many characters a text shows. */

@@ -240,7 +240,7 @@ static int topic_describe(struct tool *t, const struct rv_topic *topic)
         return EXIT_DONE;
     }
     char head[512];
-    snprintf(head, sizeof head, "topic %s%s%s", topic->name, topic->id[0] ? "  id " : "",
+    snprintf(head, sizeof head, "topic\t%s%s%s", topic->name, topic->id[0] ? "  id\t" : "",
              topic->id);
     text_fold(stdout, head, 0, 2, 0);
     topic_settings(t, topic->name);
