@@ -107,6 +107,15 @@ int verb_config_get(struct tool *t)
     return code;
 }
 
+static json_t *preview_json(enum rv_resource type, const char *of, const struct rv_config *before,
+                            const struct rv_option *change)
+{
+    return json_pack("{s:o,s:o,s:o,s:o,s:b}", type == RV_TOPIC ? "topic" : "broker", json_text(of),
+                     "name", json_text(change->name), "before", json_text(before->value), "value",
+                     json_text(change->value), "done", 0);
+}
+
+/* What would change; nothing is known of a value that would be refused. */
 static int preview(struct tool *t, enum rv_resource type, const char *name,
                    const struct rv_option *changes)
 {
@@ -124,13 +133,15 @@ static int preview(struct tool *t, enum rv_resource type, const char *name,
         if (!c) {
             tool_say("there is no setting '%s'\n`rivulet config list` names them", o->name);
             code = EXIT_FAILED;
-            continue;
+        } else if (t->json) {
+            code = json_line(stdout, preview_json(type, name, c, o)) ? code : EXIT_FAILED;
+        } else {
+            table_add(&table, "%s", o->name);
+            table_add(&table, "%s", config_text(c));
+            table_add(&table, "%s", o->value ? o->value : "(default)");
         }
-        table_add(&table, "%s", o->name);
-        table_add(&table, "%s", config_text(c));
-        table_add(&table, "%s", o->value ? o->value : "(default)");
     }
-    int printed = t->json ? EXIT_DONE : table_print(&table, stdout);
+    int printed = table.count ? table_print(&table, stdout) : EXIT_DONE;
     rv_free(configs);
     return code == EXIT_DONE ? printed : code;
 }

@@ -228,7 +228,8 @@ static int copy_topic(struct copy *c)
 {
     struct rv_error e;
     int code = consumer_begin(c);
-    while (code == EXIT_DONE && !c->stop.at_ms && !range_is_over(&c->range, c->consumer)) {
+    while (code == EXIT_DONE && !c->stop.at_ms && !c->sender.failed &&
+           !range_is_over(&c->range, c->consumer)) {
         const struct rv_record *records;
         size_t count;
         if (rv_poll(c->consumer, 0, &records, &count, &e) != RV_OK) {
@@ -306,7 +307,7 @@ static int run(struct copy *c)
         progress_begin(c->target_file ? &c->progress : &c->sender.progress, "copied",
                        c->source_file ? 0 : range_total(&c->range), c->file != stdout);
         code = c->source_file ? copy_file(c) : copy_topic(c);
-        c->complete = code == EXIT_DONE && !c->stop.at_ms;
+        c->complete = code == EXIT_DONE && !c->stop.at_ms && !c->sender.failed;
     }
     if (c->sender.producer) {
         code = sender_end(&c->sender, code);
@@ -330,7 +331,7 @@ static int report(const struct copy *c, int code)
     if (c->complete || c->reader_gone || (!c->stop.at_ms && count == 0)) {
         return code;
     }
-    if (c->source_file) {
+    if (c->source_file || c->sender.failed) { /* what failed may be anywhere in what was read */
         tool_say("stopped: copied %llu records", (unsigned long long)count);
     } else {
         range_say(&c->range, "stopped: copied");

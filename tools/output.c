@@ -370,8 +370,9 @@ bool time_parse(struct str text, int64_t now_ms, int64_t *ret_ms)
             return false;
         }
     }
+    int day = tm.tm_mday;
     *ret_ms = (int64_t)timegm(&tm) * 1000 + add;
-    return true;
+    return tm.tm_mday == day; /* else the month has no such day */
 }
 
 void time_text(int64_t ms, char text[TIME_TEXT_SIZE])

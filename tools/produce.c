@@ -47,7 +47,7 @@ static int produce(struct sender *s, struct record_in *in)
     }
     if (code == EXIT_DONE) {
         progress_begin(&s->progress, "delivered", 0,
-                       !isatty(STDIN_FILENO) && !isatty(STDOUT_FILENO));
+                       !isatty(STDIN_FILENO) && !(t->json && isatty(STDOUT_FILENO)));
         code = tool_has(t, 'I') ? files_send(s, in) : sender_send_input(s, STDIN_FILENO, in);
         code = sender_end(s, code);
         if (s->stop->at_ms) {

@@ -114,7 +114,7 @@ const struct tool_verb verbs[] = {
     {"config get", "[TOPIC] NAME...", 1, TOOL_ARGS_LIMIT, "O", false, "print the values of settings", "as `config list`", NULL,
      "rivulet config get users retention.ms", verb_config_get},
     {"config set", "[TOPIC] NAME=VALUE...", 1, TOOL_ARGS_LIMIT, "OD", false, "change settings of a topic or a broker",
-     "{\"topic\" or \"broker\",\"name\",\"value\"}, one a setting", NULL, "rivulet config set users retention.ms=604800000", verb_config_set},
+     "{\"topic\" or \"broker\",\"name\",\"value\"}, one a setting; with --dry-run \"before\" and \"done\" too", NULL, "rivulet config set users retention.ms=604800000", verb_config_set},
     {"config unset", "[TOPIC] NAME...", 1, TOOL_ARGS_LIMIT, "OD", false, "take settings back to their defaults",
      "{\"topic\" or \"broker\",\"name\",\"value\"}, one a setting, value being null", NULL, NULL, verb_config_unset},
     {"cluster info", "", 0, 0, "", false, "show the brokers", "{\"cluster\",\"broker\",\"host\",\"port\",\"controller\"}, one a broker", NULL, NULL,
