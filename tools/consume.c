@@ -296,8 +296,13 @@ static int end(struct consume *c, int code)
         warn(&e);
         code = code == EXIT_DONE && !is_rebalance(&e) ? EXIT_FAILED : code;
     }
+    c->commit_error.code = RV_OK;
     if (rv_consumer_close(c->consumer, c->stop.hurried ? 0 : CLOSE_MS, &e) != RV_OK) {
         warn(&e);
+        code = code == EXIT_DONE ? EXIT_FAILED : code;
+    }
+    if (c->commit_error.code != RV_OK) { /* nobody wanted to wait for it */
+        tool_say("what was printed last is not committed: it will come again");
         code = code == EXIT_DONE ? EXIT_FAILED : code;
     }
     return code;

@@ -93,5 +93,6 @@ void write_destroy(struct group_write *w)
     mem_free(w->touched);
     member_destroy(w->member);
     str_disown(&w->replaced_id);
+    mem_free(w->leave_errors);
     mem_free(w);
 }

@@ -206,6 +206,18 @@ static enum group_error leave_one(struct group *g, const struct group_leaver *l,
     return GROUP_OK;
 }
 
+static void answer_leave(struct group_effects *fx, uint64_t token, enum group_error error,
+                         const enum group_error *errors, size_t count)
+{
+    enum group_error *copy = fx_alloc(fx, count * sizeof *copy);
+    if (count) {
+        memcpy(copy, errors, count * sizeof *copy);
+    }
+    struct group_answer *a = fx_answer(fx, token, error);
+    a->leave_errors = copy;
+    a->leave_count = count;
+}
+
 static void step_leave(struct group *g, const struct group_event *e, const struct group_env *env,
                        struct group_effects *fx)
 {
@@ -215,13 +227,29 @@ static void step_leave(struct group *g, const struct group_event *e, const struc
     for (size_t i = 0; i < l->leaver_count; i++) {
         errors[i] = leave_one(g, &l->leavers[i], fx);
     }
-    struct group_answer *a = fx_answer(fx, e->token, GROUP_OK);
-    a->leave_errors = errors;
-    a->leave_count = l->leaver_count;
     bool members_left = map_count(&g->members) != members_before;
     bool pending_left = map_count(&g->pending) != pending_before;
+    uint64_t next_write_id = g->next_write_id;
     if (members_left || (pending_left && g->state == GROUP_PREPARING)) {
         rebalance_after_removal(g, env, fx);
+    }
+    struct group_write *w =
+        list_empty(&g->writes) ? NULL : list_entry(g->writes.prev, struct group_write, link);
+    if (w && w->id >= next_write_id && w->kind == WRITE_EMPTY) {
+        /* Nobody is left: told when that is lasting, or a restart would wait for the departed. */
+        w->token = e->token;
+        w->leave_errors = mem_need_dup(errors, l->leaver_count * sizeof *errors);
+        w->leave_count = l->leaver_count;
+    } else {
+        answer_leave(fx, e->token, GROUP_OK, errors, l->leaver_count);
+    }
+}
+
+static void empty_ended(const struct group_write *w, enum group_error error,
+                        struct group_effects *fx)
+{
+    if (w->token) {
+        answer_leave(fx, w->token, error, w->leave_errors, w->leave_count);
     }
 }
 
@@ -239,9 +267,9 @@ static void step_appended(struct group *g, const struct group_event *e, const st
         break;
     case WRITE_SYNC: sync_ended(g, w, e->appended.error, env, fx); break;
     case WRITE_STATIC: static_return_ended(g, w, e->appended.error, env, fx); break;
+    case WRITE_EMPTY: empty_ended(w, e->appended.error, fx); break;
     case WRITE_DELETE:
-    case WRITE_EXPIRE:
-    case WRITE_EMPTY: fx_answer_if(fx, w->token, e->appended.error); break;
+    case WRITE_EXPIRE: fx_answer_if(fx, w->token, e->appended.error); break;
     }
     write_destroy(w);
 }

@@ -30,8 +30,10 @@ struct group_write {
     struct touched_offset
         *touched;         /* commit: owned array of borrowed entries that count it in `inflight` */
     size_t touched_count; /* of touched */
-    struct group_member *member; /* static: owned; joins the group when the record is there */
-    struct str replaced_id;      /* static: owned id of the member it replaces */
+    struct group_member *member;    /* static: owned; joins the group when the record is there */
+    struct str replaced_id;         /* static: owned id of the member it replaces */
+    enum group_error *leave_errors; /* empty: owned; of the leavers who are told when it ends */
+    size_t leave_count;             /* of leave_errors */
 };
 
 /* effects.c */

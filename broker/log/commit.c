@@ -712,7 +712,8 @@ void commit_submit(struct log_manager *m)
         }
         return;
     }
-    if (!m->write && !list_empty(&m->dirty) && !(m->sync && is_short_way(m))) {
+    if (!m->write && !list_empty(&m->dirty) && m->closing <= m->o.max_open_files / 2 &&
+        !(m->sync && is_short_way(m))) {
         write_begin(m);
     }
     if (!m->sync && !timer_armed(&m->sync_again) &&

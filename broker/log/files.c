@@ -29,6 +29,8 @@ static void close_done(struct work *work)
     struct seg_file *f = list_entry(work, struct seg_file, close);
     struct log_manager *m = f->m;
     mem_free(f);
+    m->closing--;
+    commit_submit(m); /* it waits while many are still open */
     manager_work_done(m);
 }
 
@@ -52,6 +54,7 @@ void seg_file_unref(struct seg_file *f)
     } else {
         f->close.run = close_run;
         f->close.done = close_done;
+        f->m->closing++;
         manager_work(f->m, f->m->o.reader, &f->close);
     }
 }

@@ -168,6 +168,7 @@ struct log_manager {
     struct list unsynced;      /* segments written since */
     struct list lru;           /* struct seg_file, oldest first */
     int open_files;            /* in slots */
+    int closing;               /* files on their way to be closed: still open */
     struct write_group *write; /* under way; NULL */
     struct sync_group *sync;   /* under way; NULL */
     int64_t pending_bytes;     /* of the batches in dirty logs, since the last write group */

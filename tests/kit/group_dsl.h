@@ -97,14 +97,18 @@ static inline uint64_t commit_to(struct group_kit *k, const char *id, int32_t ge
     });
 }
 
-static inline enum group_error leave(struct group_kit *k, const char *id, const char *instance_id)
+static inline uint64_t ask_leave(struct group_kit *k, const char *id, const char *instance_id)
 {
     struct group_leaver l = {.member_id = str_of(id), .instance_id = str_of(instance_id)};
-    uint64_t t =
-        kit_step(k, (struct group_event){
-                        .kind = GROUP_EVENT_LEAVE, .leave = {.leavers = &l, .leaver_count = 1}
+    return kit_step(k, (struct group_event){
+                           .kind = GROUP_EVENT_LEAVE, .leave = {.leavers = &l, .leaver_count = 1}
     });
-    const struct group_answer *a = kit_answer(k, t);
+}
+
+static inline enum group_error leave(struct group_kit *k, const char *id, const char *instance_id)
+{
+    const struct group_answer *a = kit_answer(k, ask_leave(k, id, instance_id));
+    assert_non_null(a);
     assert_int_equal(a->error, GROUP_OK);
     return a->leave_errors[0];
 }

@@ -689,6 +689,25 @@ static void a_generation_never_comes_twice(void **state)
     }
 }
 
+/* A leave that was answered is lasting: else the next member would wait for the departed one until
+ * its session is over. */
+static void the_last_member_that_left_is_gone_after_kill_9(void **state)
+{
+    struct daemon *d = daemon_of(state);
+    struct wire_client *c = client_of(state);
+    struct member m = member_of(c, "departed");
+    m.session_ms = 300000;
+    m.rebalance_ms = 300000; /* longer than the client's patience with an answer */
+    member_become_stable(&m);
+    assert_code(member_leave(&m), KERR_NONE);
+    daemon_kill(d);
+    daemon_start(d);
+    struct member next = member_of(wire_connect(d), "departed");
+    assert_code(member_join(&next)->error_code, KERR_NONE);
+    assert_int_equal(next.generation, 3); /* the empty group was the second */
+    wire_close(next.c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -713,6 +732,7 @@ int main(void)
         wire_test(groups_are_listed_by_state_and_type),
         wire_test(only_empty_groups_are_deleted),
         wire_test(a_stable_group_is_still_there_after_kill_9_and_a_clean_stop),
+        wire_test(the_last_member_that_left_is_gone_after_kill_9),
         wire_test(a_generation_never_comes_twice),
     };
     return cmocka_run_group_tests(tests, setup, wire_fixture_destroy);

@@ -5,7 +5,7 @@
 #   deps.sh tidy     also clang-format, clang-tidy and the fuzzer's runtime
 set -u
 
-packages="gcc make pkg-config libc6-dev libuv1-dev libcmocka-dev libisal-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd scdoc"
+packages="python3 gcc make pkg-config libc6-dev libuv1-dev libcmocka-dev libisal-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd scdoc"
 for extra in "$@"; do
     case $extra in
     tidy) packages="$packages binutils git python3 clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
