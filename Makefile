@@ -82,7 +82,7 @@ TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|tidy|docs|format|cov|valgrind|fuzz|peers|bench|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -256,13 +256,16 @@ fuzz:
 # Reference pages that are made from the tables of the source; docs-check fails when they are not as the tables are now.
 APIS_MD   = awk -f docs/apis.awk broker/api/apis.def $(SCHEMAS)
 CONFIG_MD = build/rivuletd --print-config-docs
+CLI_MD    = build/rivulet --markdown
 
 docs: all
 	$(APIS_MD) >docs/APIS.md
 	$(if $(wildcard broker/main.c),$(CONFIG_MD) >docs/CONFIG.md)
+	$(if $(wildcard tools/main.c),$(CLI_MD) >docs/CLI.md)
 docs-check: all
 	@$(APIS_MD) | cmp - docs/APIS.md || { echo "docs/APIS.md is stale: make docs"; exit 1; }
 	@$(if $(wildcard broker/main.c),$(CONFIG_MD) | cmp - docs/CONFIG.md || { echo "docs/CONFIG.md is stale: make docs"; exit 1; })
+	@$(if $(wildcard tools/main.c),$(CLI_MD) | cmp - docs/CLI.md || { echo "docs/CLI.md is stale: make docs"; exit 1; })
 
 SOURCES := $(wildcard base/*.[ch] protocol/*.[ch] client/*.[ch] broker/*.[ch] broker/*/*.[ch] tools/*.[ch] tests/*/*.[ch])
 format:
@@ -271,11 +274,19 @@ tidy:
 	@$(MAKE) --no-print-directory MODE=release all
 	tests/tidy/run
 
+# Manual pages: of rivulet from the table of its verbs, of rivuletd by hand.
+.PHONY: man
+man: all
+	@command -v scdoc >/dev/null || { echo "scdoc is missing: tools/packaging/deps.sh installs it"; exit 1; }
+	@mkdir -p build/man
+	@set -e; for page in $$(build/rivulet --man); do build/rivulet --man $$page | scdoc >build/man/$$page.1; done
+	@scdoc <docs/rivuletd.8.scd >build/man/rivuletd.8
+
 # The .pc file finds its prefix from where it is, so that an installed tree can be moved.
-TO  := $(DESTDIR)$(PREFIX)
-MAN  = $(wildcard build/man/*.[1-8])
-install: all
-	install -d $(TO)/bin $(TO)/include $(TO)/lib/pkgconfig $(TO)/share/doc/rivulet/examples
+TO    := $(DESTDIR)$(PREFIX)
+SHARE := $(TO)/share
+install: all man
+	install -d $(TO)/bin $(TO)/include $(TO)/lib/pkgconfig $(SHARE)/doc/rivulet/examples $(SHARE)/man/man1 $(SHARE)/man/man8
 	install -m 755 build/rivuletd build/rivulet $(TO)/bin
 	install -m 644 client/rivulet.h $(TO)/include
 	install -m 644 build/librivulet.a $(TO)/lib
@@ -284,9 +295,14 @@ install: all
 	ln -sf librivulet.so.0 $(TO)/lib/librivulet.so
 	sed 's/@VERSION@/$(VERSION)/' client/rivulet.pc.in >$(TO)/lib/pkgconfig/rivulet.pc
 	chmod 644 $(TO)/lib/pkgconfig/rivulet.pc
-	install -m 644 README.md LICENSE docs/*.md $(TO)/share/doc/rivulet
-	install -m 644 examples/* $(TO)/share/doc/rivulet/examples
-	$(foreach page,$(MAN),install -D -m 644 $(page) $(TO)/share/man/man$(subst .,,$(suffix $(page)))/$(notdir $(page)) &&) :
+	install -m 644 README.md LICENSE docs/*.md $(SHARE)/doc/rivulet
+	install -m 644 examples/* $(SHARE)/doc/rivulet/examples
+	install -m 644 build/man/*.1 $(SHARE)/man/man1
+	install -m 644 build/man/*.8 $(SHARE)/man/man8
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	build/rivulet completion bash >$(SHARE)/bash-completion/completions/rivulet
+	build/rivulet completion zsh >$(SHARE)/zsh/site-functions/_rivulet
+	build/rivulet completion fish >$(SHARE)/fish/vendor_completions.d/rivulet.fish
 
 clean:
 	rm -rf build

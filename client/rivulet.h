@@ -432,6 +432,10 @@ RV_API int rv_cluster(struct rv_client *client, int timeout_ms, struct rv_cluste
 RV_API int rv_topic_create(struct rv_client *client, const char *topic, int32_t partitions,
                            const struct rv_option *configs, int timeout_ms,
                            struct rv_error *ret_error);
+/* More partitions: `partitions` is the new total. Keys go to other partitions from then on.
+ * INVALID_PARTITIONS, UNKNOWN_TOPIC_OR_PARTITION. */
+RV_API int rv_topic_grow(struct rv_client *client, const char *topic, int32_t partitions,
+                         int timeout_ms, struct rv_error *ret_error);
 RV_API int rv_topic_delete(struct rv_client *client, const char *topic, int timeout_ms,
                            struct rv_error *ret_error); /* UNKNOWN_TOPIC_OR_PARTITION */
 
@@ -530,6 +534,10 @@ RV_API int rv_group_describe(struct rv_client *client, const char *group, int ti
 RV_API int rv_group_set_offsets(struct rv_client *client, const char *group,
                                 struct rv_partition *partitions, size_t count, int timeout_ms,
                                 struct rv_error *ret_error);
+/* Removes all members, static ones too: they learn it with their next request, and may join again.
+ */
+RV_API int rv_group_remove_members(struct rv_client *client, const char *group, int timeout_ms,
+                                   struct rv_error *ret_error);
 RV_API int rv_group_delete(struct rv_client *client, const char *group, int timeout_ms,
                            struct rv_error *ret_error); /* NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND */
 

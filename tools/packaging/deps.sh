@@ -6,13 +6,13 @@
 #   deps.sh tidy     also clang-format, clang-tidy and the fuzzer's runtime
 set -u
 
-packages="python3 gcc g++ make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd"
+packages="python3 gcc g++ make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd scdoc"
 for extra in "$@"; do
     case $extra in
     tidy) packages="$packages binutils git python3 clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
     peers)
         # A toolchain that is on PATH is used as it is, however it came there; tests/peers/run says when it is too old.
-        packages="$packages kcat python3-venv"
+        packages="$packages kcat python3-venv man-db zsh fish"
         command -v javac >/dev/null || packages="$packages default-jdk-headless"
         command -v mvn >/dev/null || packages="$packages maven"
         command -v go >/dev/null || packages="$packages golang-go"
