@@ -156,64 +156,6 @@ WITH_CRC static uint32_t by_cpu(uint32_t start, const uint8_t *p, size_t size)
     return (uint32_t)crc;
 }
 
-/* Folding: 128 bits of message that are D bits before other 128 are replaced by what is congruent
- * to them there: their halves times x^(D + 31) and x^(D - 33), a product being one place off (x^33
- * for 64 by 32 bits). Sixteen pairs of halves are under way at once. */
-
-#define WIDE __attribute__((target("avx512f,vpclmulqdq,sse4.2,pclmul")))
-
-static bool has_wide(void)
-{
-    return HAS(AVX512F, "avx512f") && HAS(VPCLMULQDQ, "vpclmulqdq");
-}
-
-WIDE static inline __m512i fold(__m512i from, __m512i powers, __m512i onto)
-{
-    __m512i first = _mm512_clmulepi64_epi128(from, powers, 0x00);
-    __m512i second = _mm512_clmulepi64_epi128(from, powers, 0x11);
-    return _mm512_ternarylogic_epi64(first, second, onto, 0x96); /* xor of three */
-}
-
-WIDE static inline __m512i powers_of(long long low, long long high)
-{
-    return _mm512_set_epi64(high, low, high, low, high, low, high, low);
-}
-
-WIDE static uint32_t by_folding(uint32_t crc, const uint8_t *at, size_t size)
-{
-    if (size < 256) {
-        return by_cpu(crc, at, size);
-    }
-    __m512i a = _mm512_loadu_si512(at);
-    __m512i b = _mm512_loadu_si512(at + 64);
-    __m512i c = _mm512_loadu_si512(at + 128);
-    __m512i d = _mm512_loadu_si512(at + 192);
-    a = _mm512_xor_si512(a, _mm512_zextsi128_si512(_mm_cvtsi32_si128((int)crc)));
-    const __m512i by_2048 = powers_of(0xDCB17AA4, 0xB9E02B86);
-    for (at += 256, size -= 256; size >= 256; at += 256, size -= 256) {
-        a = fold(a, by_2048, _mm512_loadu_si512(at));
-        b = fold(b, by_2048, _mm512_loadu_si512(at + 64));
-        c = fold(c, by_2048, _mm512_loadu_si512(at + 128));
-        d = fold(d, by_2048, _mm512_loadu_si512(at + 192));
-    }
-    const __m512i by_512 = powers_of(0x740EEF02, 0x9E4ADDF8);
-    __m512i sum = fold(fold(fold(a, by_512, b), by_512, c), by_512, d);
-    for (; size >= 64; at += 64, size -= 64) {
-        sum = fold(sum, by_512, _mm512_loadu_si512(at));
-    }
-    /* The last of the four pairs is not folded (powers of 0), the others onto its place. */
-    const __m512i to_last = _mm512_set_epi64(0, 0, 0x493C7D27, 0xF20C0DFE, 0xBA4FC28E, 0x3DA6D0CB,
-                                             0xDDC0152B, 0x1C291D04);
-    __m128i last = _mm512_extracti32x4_epi32(sum, 3);
-    __m512i folded = fold(sum, to_last, _mm512_setzero_si512());
-    for (int i = 0; i < 3; i++, folded = _mm512_shuffle_i64x2(folded, folded, 0x39)) {
-        last = _mm_xor_si128(last, _mm512_castsi512_si128(folded));
-    }
-    uint64_t result = _mm_crc32_u64(0, (uint64_t)_mm_cvtsi128_si64(last));
-    result = _mm_crc32_u64(result, (uint64_t)_mm_extract_epi64(last, 1));
-    return by_cpu((uint32_t)result, at, size);
-}
-
 #elif defined(__aarch64__) && defined(__linux__)
 
 enum { CAPABLE_OF_CRC32 = 1 << 7 }; /* HWCAP_CRC32 */
@@ -221,11 +163,6 @@ enum { CAPABLE_OF_CRC32 = 1 << 7 }; /* HWCAP_CRC32 */
 static bool has_crc(void)
 {
     return (getauxval(AT_HWCAP) & CAPABLE_OF_CRC32) != 0;
-}
-
-static bool has_wide(void)
-{
-    return false;
 }
 
 __attribute__((target("+crc"))) static uint32_t by_cpu(uint32_t crc, const uint8_t *p, size_t size)
@@ -239,8 +176,6 @@ __attribute__((target("+crc"))) static uint32_t by_cpu(uint32_t crc, const uint8
     return crc;
 }
 
-#define by_folding by_cpu
-
 #else
 
 static bool has_crc(void)
@@ -248,37 +183,23 @@ static bool has_crc(void)
     return false;
 }
 
-static bool has_wide(void)
-{
-    return false;
-}
-
-#define by_cpu     by_tables
-#define by_folding by_tables
+#define by_cpu by_tables
 
 #endif
 
 bool crc32c_can(enum crc32c_way way)
 {
-    return way == CRC32C_TABLES || (way == CRC32C_CPU ? has_crc() : has_crc() && has_wide());
+    return way == CRC32C_TABLES || has_crc();
 }
 
 uint32_t crc32c_by(enum crc32c_way way, uint32_t crc, const void *p, size_t size)
 {
-    switch (way) {
-    case CRC32C_WIDE: return ~by_folding(~crc, p, size);
-    case CRC32C_CPU: return ~by_cpu(~crc, p, size);
-    case CRC32C_TABLES: break;
-    }
-    return ~by_tables(~crc, p, size);
+    return way == CRC32C_CPU ? ~by_cpu(~crc, p, size) : ~by_tables(~crc, p, size);
 }
 
 uint32_t crc32c_more(uint32_t crc, const void *p, size_t size)
 {
-    return crc32c_by(crc32c_can(CRC32C_WIDE)  ? CRC32C_WIDE
-                     : crc32c_can(CRC32C_CPU) ? CRC32C_CPU
-                                              : CRC32C_TABLES,
-                     crc, p, size);
+    return crc32c_by(has_crc() ? CRC32C_CPU : CRC32C_TABLES, crc, p, size);
 }
 
 uint32_t crc32c(const void *p, size_t size)

@@ -13,7 +13,6 @@ uint32_t crc32c_more(uint32_t crc, const void *p, size_t size); /* goes on from 
 enum crc32c_way {
     CRC32C_TABLES, /* everywhere */
     CRC32C_CPU,    /* its CRC instruction; on x86-64 three lanes, joined by PCLMULQDQ */
-    CRC32C_WIDE,   /* x86-64: AVX-512 with VPCLMULQDQ */
 };
 bool crc32c_can(enum crc32c_way way);
 uint32_t crc32c_by(enum crc32c_way way, uint32_t crc, const void *p, size_t size); /* can */

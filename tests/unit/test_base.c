@@ -472,7 +472,7 @@ static void crc32c_is_the_same_by_every_way(void **state)
         const uint8_t *from = bytes + size % 16;
         uint32_t expected = slow_crc32c(from, size);
         size_t part = rng_below(&rng, size + 1);
-        for (int way = CRC32C_TABLES; way <= CRC32C_WIDE; way++) {
+        for (int way = CRC32C_TABLES; way <= CRC32C_CPU; way++) {
             if (crc32c_can(way)) {
                 assert_int_equal(crc32c_by(way, 0, from, size), expected);
                 uint32_t crc = crc32c_by(way, 0, from, part);
