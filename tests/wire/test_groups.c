@@ -699,7 +699,7 @@ static void the_last_member_that_left_is_gone_after_kill_9(void **state)
     m.session_ms = 300000;
     m.rebalance_ms = 300000; /* longer than the client's patience with an answer */
     member_become_stable(&m);
-    assert_code(member_leave(&m), KERR_NONE);
+    assert_code(member_leaves(&m), KERR_NONE);
     daemon_kill(d);
     daemon_start(d);
     struct member next = member_of(wire_connect(d), "departed");
