@@ -47,9 +47,9 @@ static void no_partition_needs_an_election(void **state)
     TOPIC(c, "elected", 2);
     each_version(v, API_ELECT_LEADERS)
     {
-        for (int8_t type = 0; type <= (v > 0); type++) {
+        for (int type = 0; type <= (v > 0); type++) {
             struct elect_leaders_request *q = election(c, "elected", 5, partitions);
-            q->election_type = type;
+            q->election_type = (int8_t)type;
             const struct elect_leaders_response *a = wire_ask(c, API_ELECT_LEADERS, v, q);
             assert_code(a->error_code, KERR_NONE);
             assert_int_equal(a->replica_election_results_count, 1);
