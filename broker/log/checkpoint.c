@@ -257,6 +257,12 @@ void checkpoint_fire(struct timer *timer)
     }
 }
 
+bool checkpoint_is_at(const struct log_manager *m, const char *dir)
+{
+    return m->checkpointing && m->checkpointing->log &&
+           strcmp(m->checkpointing->log->dir, dir) == 0;
+}
+
 void checkpoint_arm(struct log_manager *m)
 {
     if (m->checkpoint_due && !timer_armed(&m->checkpoint) && !m->checkpointing && !m->stopping) {

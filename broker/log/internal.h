@@ -347,6 +347,8 @@ void offset_files_write(struct log_manager *m, struct offset_files_wait *w);
 void checkpoint_arm(struct log_manager *m);
 void checkpoint_start(struct log_manager *m, bool final, void (*done)(struct log_manager *m));
 void checkpoint_fire(struct timer *timer);
+bool checkpoint_is_at(const struct log_manager *m,
+                      const char *dir); /* the reader writes, or is about to write, into it */
 
 /* ---- retention.c */
 

@@ -219,7 +219,8 @@ void log_manager_create_log(struct log_manager *m, struct str topic, struct uuid
     c->work.run = create_run;
     c->work.done = create_done;
     unsigned files = offset_files_naming(m, log->dir);
-    if (files) { /* of a topic that had this name before */
+    if (files || checkpoint_is_at(m, log->dir)) { /* of a topic that had this name before */
+        /* The reader keeps its order: a checkpoint of the old one is over then too. */
         c->wait = (struct offset_files_wait){.files = files, .done = name_is_free};
         offset_files_write(m, &c->wait);
     } else {

@@ -277,6 +277,47 @@ static void a_topic_made_again_inherits_nothing(void **state)
     }
 }
 
+/* A checkpoint of a log is on its way to the disk while its topic is deleted and made again: what
+ * it writes must not land in the new one's directory. */
+static void a_checkpoint_that_is_late_leaves_nothing_in_a_topic_made_again(void **state)
+{
+    (void)state;
+    struct broker_kit *k = fresh();
+    struct sim_worker *const busy[] = {&k->logs.writer, &k->logs.syncer}; /* the reader is not */
+    struct buf text = {0};
+    struct topic_spec spec = {.name = STR("t"), .partition_count = 1};
+    struct answer deleted = {0};
+    assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+    for (int i = 0; i < 3; i++) { /* so much that it is due */
+        struct log_kit_append a;
+        log_kit_batch(&a, 100, 4000, 1, k->logs.clock.wall_ms, -1, -1, -1);
+        assert_int_equal(log_append(log_of(k, "t", 0), &a.a), OK);
+        broker_kit_settle(k);
+        log_kit_append_finish(&a);
+    }
+    sim_clock_advance_ms(&k->logs.clock, 1000);
+    timers_run(&k->logs.timers, clock_mono_ms(&k->logs.clock.clock));
+    assert_false(sim_worker_idle(&k->logs.reader));
+    const struct topic *t = meta_find(k->meta, STR("t"));
+    assert_int_equal(meta_delete_topic(k->meta, t->id, &text, on_done, &deleted), OK);
+    log_manager_submit(k->logs.m);
+    sim_workers_drain(busy, 2, &k->logs.rng);
+    assert_int_equal(deleted.count, 1);
+    last = (struct answer){0};
+    assert_int_equal(meta_create_topic(k->meta, &spec, &text, on_done, &last), OK);
+    log_manager_submit(k->logs.m);
+    sim_workers_drain(busy, 2, &k->logs.rng);
+    broker_kit_settle(k);
+    assert_int_equal(last.e, OK);
+    struct store *store = sim_store_store(k->logs.sim);
+    struct store_file *file;
+    assert_int_equal(
+        store->ops->open(store->ctx, "t-0/00000000000000000300.snapshot", STORE_READ, &file),
+        ERR_NOT_FOUND);
+    buf_finish(&text);
+    done(k);
+}
+
 static void settings_are_compared_and_set_and_lasting(void **state)
 {
     (void)state;
@@ -693,6 +734,7 @@ int main(void)
         cmocka_unit_test(limits_are_named_and_given_back_by_deletions),
         cmocka_unit_test(a_topic_made_again_is_another_one_and_empty),
         cmocka_unit_test(a_topic_made_again_inherits_nothing),
+        cmocka_unit_test(a_checkpoint_that_is_late_leaves_nothing_in_a_topic_made_again),
         cmocka_unit_test(settings_are_compared_and_set_and_lasting),
         cmocka_unit_test(changes_of_one_topic_wait_for_each_other),
         cmocka_unit_test(partitions_that_were_added_are_there_with_their_logs_over_every_restart),
