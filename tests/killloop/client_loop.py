@@ -41,11 +41,10 @@ CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 SESSION_MS = 1000
 SETTINGS = ("group.min.session.timeout.ms=500", "group.initial.rebalance.delay.ms=0", "offsets.topic.num.partitions=4")
 COMMON = ("reconnect.backoff.ms=20", "reconnect.backoff.max.ms=100", "retry.backoff.ms=20", "retry.backoff.max.ms=100")
-POLL_RECORDS = 20
-GROUPS = (
-    ("manual", "manual", ("partition.assignment.strategy=cooperative-sticky",)),
-    ("least", "at-least-once", ("delivery=at-least-once", "auto.commit.interval.ms=100", "partition.assignment.strategy=range")),
-    ("most", "at-most-once", ("delivery=at-most-once",)),
+GROUPS = (  # name, delivery, max.poll.records (few: records wait in the member for the next rv_poll), options
+    ("manual", "manual", 20, ("partition.assignment.strategy=cooperative-sticky",)),
+    ("least", "at-least-once", 3, ("delivery=at-least-once", "auto.commit.interval.ms=100", "partition.assignment.strategy=range")),
+    ("most", "at-most-once", 5, ("delivery=at-most-once",)),
 )
 
 
@@ -55,7 +54,7 @@ class World:
         self.programs = programs
         self.broker = Rivulet(directory, SETTINGS)
         self.faults = Faults()
-        self.groups = [Group(name, options, delivery, POLL_RECORDS, self.faults) for name, delivery, options in GROUPS]
+        self.groups = [Group(name, options, delivery, poll_records, self.faults) for name, delivery, poll_records, options in GROUPS]
         self.writers, self.all_writers = [], []
         self.stopped = []  # (member, time to go on)
         self.broker_kills = self.writer_kills = self.leaves = self.opened = 0
@@ -85,7 +84,7 @@ class World:
         g.started += 1
         m = Member([self.programs / "member", self.broker.address, g.name, TOPIC, *COMMON, *g.options, f"client.id={name}",
                     "auto.offset.reset=earliest", f"session.timeout.ms={SESSION_MS}", "heartbeat.interval.ms=200",
-                    f"max.poll.records={POLL_RECORDS}", "fetch.max.wait.ms=100"], name)
+                    f"max.poll.records={g.poll_records}", "fetch.max.wait.ms=100"], name)
         g.members.append(m)
         g.everyone.append(m)
 
