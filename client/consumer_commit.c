@@ -448,6 +448,9 @@ int rv_commit_async(struct rv_consumer *consumer, const struct rv_partition *par
                     size_t count, rv_commit_fn *fn, void *ctx, struct rv_error *ret_error)
 {
     struct commit *k = NULL;
+    if (!consumer->client->in_turn && !consumer->in_event) {
+        client_turn(consumer->client, 0); /* it may be all that a busy program calls */
+    }
     int code = commit_make(consumer, partitions, count, &k, ret_error);
     if (code == RV_OK) {
         k->fn = fn;

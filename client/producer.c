@@ -254,6 +254,10 @@ int rv_flush(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_
         return error_set(ret_error, RV_E_STATE, "rv_flush: not allowed in a callback");
     }
     int64_t deadline_ms = client_deadline(c, timeout_ms);
+    if (pr->pending == 0) {
+        client_turn(c,
+                    0); /* nothing to wait for; the rest of the client is moved on all the same */
+    }
     queue_close_all(pr);
     pr->flush_number = pr->next_number;
     pr->flush_left = pr->pending;

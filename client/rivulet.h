@@ -10,11 +10,12 @@
  *   - blocking: rv_poll, rv_flush, rv_commit, every admin call: they wait, up to the time you give;
  *   - your own loop: wait until rv_fd is readable or rv_timeout milliseconds have passed, then call
  *     rv_process; it never blocks (but see "names" below). rv_send and rv_poll with a timeout of 0
- * fit in. Any call that works on a client also moves everything else of that client on: records are
- * sent, answers taken in, heartbeats go out. A program that makes no rv_ call for longer than
- * `session.timeout.ms` loses its partitions to other members of its group, and is told so
- * (RV_LOST). Names of hosts are resolved with getaddrinfo, which may block; numeric addresses never
- * do.
+ * fit in. Any call that hands something over or asks for something (not rv_seek, rv_pause,
+ * rv_assign, and what only looks up what is known) also moves everything else of that client on:
+ * records are sent, answers taken in, heartbeats go out. A program that makes no rv_ call for
+ * longer than `session.timeout.ms` loses its partitions to other members of its group, and is told
+ * so (RV_LOST). Names of hosts are resolved with getaddrinfo, which may block; numeric addresses
+ * never do.
  *
  * THREADS. A client and everything opened on it belong to one thread at a time: use it from one
  * thread, or hold its lock around every call (rv_lock, rv_unlock). Different clients are

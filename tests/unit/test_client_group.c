@@ -618,8 +618,8 @@ static void async_commits_are_stored_in_their_order_and_told(void **state)
         const struct rv_partition p = {.topic = "t", .partition = 0, .offset = offset};
         assert_int_equal(
             rv_commit_async(r->seats[0].consumer, &p, 1, note_commit, notes, &r->error), RV_OK);
+        assert_true(notes[0] < offset); /* never from inside of the call, of a later one perhaps */
     }
-    assert_int_equal(notes[0], 0); /* never from inside of the call */
     int64_t until = clock_mono_ms(&clock_real) + PATIENCE_MS;
     while (notes[0] < 5 && clock_mono_ms(&clock_real) < until) {
         assert_int_equal(rv_wait(r->seats[0].client, 100, &r->error), RV_OK);
