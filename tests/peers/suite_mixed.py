@@ -108,8 +108,8 @@ class Table:
                 raise
             return None
 
-    def sit(self, kind):
-        seat = Seat(self.ctx, kind, self.group, self.topics, self.strategy)
+    def sit(self, kind, strategy=None):
+        seat = Seat(self.ctx, kind, self.group, self.topics, strategy or self.strategy)
         self.everyone.append(seat)
         self.here.append(seat)
         return seat
@@ -279,6 +279,28 @@ def comings_and_goings(ctx, strategy, kinds):
         table.close()
 
 
+def change_of_strategy(ctx, kinds):
+    """One member after the other goes from eager to cooperative, as Kafka's manual says; librdkafka cannot."""
+    table = Table(ctx, f"mixed-change-{kinds[0]}", "range,cooperative-sticky")
+    try:
+        for kind in kinds:
+            table.sit(kind)
+            table.until_shared()
+        table.produce(100)
+        table.until_read()
+        for seat in list(table.here):
+            table.leave(seat)
+            table.produce(50)
+            table.sit(seat.kind, "cooperative-sticky")
+            table.until_shared()
+            table.until_read()
+        for seat in list(table.here):
+            table.leave(seat)
+        table.judge()
+    finally:
+        table.close()
+
+
 def placement(ctx):
     topic, counts = "placement", ",".join(map(str, COUNTS))
     keys = ctx.run(["java", "-Xmx128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", toolchains.java_program(), "peers.Placement",
@@ -306,3 +328,5 @@ def run(ctx):
         for n, first in enumerate(KINDS):
             kinds = KINDS[n:] + KINDS[:n]
             ctx.test(f"a group of {', '.join(kinds)}: {strategy}, {first} leads", comings_and_goings, ctx, strategy, kinds)
+    for kinds in (("librivulet", "java", "librivulet"), ("java", "librivulet", "java")):
+        ctx.test(f"a group of {', '.join(kinds)} goes from range to cooperative-sticky", change_of_strategy, ctx, kinds)

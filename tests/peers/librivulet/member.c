@@ -78,11 +78,16 @@ static void silent(int64_t ms)
     }
 }
 
+static void say_place(const struct rv_partition *p)
+{
+    printf(" %s/%d:%" PRId64, p->topic, (int)p->partition, p->offset);
+}
+
 static void say_places(const char *what, const struct rv_partition *p, size_t count)
 {
     printf("%s %" PRId64, what, now_ns());
     for (size_t i = 0; i < count; i++) {
-        printf(" %s/%d:%" PRId64, p[i].topic, (int)p[i].partition, p[i].offset);
+        say_place(&p[i]);
     }
     printf("\n");
 }
@@ -100,7 +105,13 @@ static void commit(struct member *m)
     const struct rv_partition *places;
     struct rv_error e = {0};
     size_t count = rv_assignment(m->consumer, &places);
-    say_places("try", places, count);
+    printf("try %" PRId64, now_ns());
+    for (size_t i = 0; i < count; i++) {
+        if (places[i].offset >= 0) { /* others have no position yet, and are not committed */
+            say_place(&places[i]);
+        }
+    }
+    printf("\n");
     if (rv_commit(m->consumer, NULL, 0, &e) == RV_OK) {
         m->pending = false;
         printf("done %" PRId64 "\n", now_ns());

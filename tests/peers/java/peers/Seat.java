@@ -36,9 +36,16 @@ public final class Seat implements ConsumerRebalanceListener {
         for (int n = 3; n < args.length; n++) {
             String[] pair = args[n].split("=", 2);
             pairs.add(pair[0]);
-            pairs.add(pair[0].equals("partition.assignment.strategy") ? "org.apache.kafka.clients.consumer." + ASSIGNORS.get(pair[1]) : pair[1]);
+            pairs.add(pair[0].equals("partition.assignment.strategy") ? classesOf(pair[1]) : pair[1]);
         }
         new Seat(Kit.consumer(pairs.toArray(new String[0]))).run(List.of(args[2].split(",")));
+    }
+
+    private static String classesOf(String names) {
+        StringJoiner classes = new StringJoiner(",");
+        for (String name : names.split(","))
+            classes.add("org.apache.kafka.clients.consumer." + ASSIGNORS.get(name));
+        return classes.toString();
     }
 
     private void run(List<String> topics) {
