@@ -83,19 +83,14 @@ static void fail(struct rv_producer *pr, struct rv_error *e)
     }
 }
 
-/* What may be fatal for a consumer is not for the producer. */
-static unsigned abort_flags(unsigned flags)
-{
-    return (flags & ~(unsigned)(RV_RETRIABLE | RV_FATAL)) | RV_ABORT;
-}
-
-void txn_break(struct rv_producer *pr, const struct rv_error *why)
+void txn_break(struct rv_producer *pr, struct rv_error *why)
 {
     struct txn *t = &pr->txn;
+    /* What may be fatal for a consumer is not for the producer. */
+    why->flags = (why->flags & ~(unsigned)(RV_RETRIABLE | RV_FATAL)) | RV_ABORT;
     if (t->state == TXN_OPEN || t->state == TXN_COMMITTING) {
         t->state = TXN_BROKEN;
         t->why = *why;
-        t->why.flags = abort_flags(t->why.flags);
         pr->client->again = true;
         client_log(pr->client, RV_INFO, "transactional id %s: the transaction fails: %s", t->id,
                    why->text);
@@ -108,7 +103,6 @@ int txn_failed(struct rv_producer *pr, struct rv_error *e)
     if (verdict == TXN_ENDS_ALL) {
         fail(pr, e);
     } else if (verdict == TXN_BREAKS) {
-        e->flags = abort_flags(e->flags);
         txn_break(pr, e);
     }
     return e->code;
@@ -133,7 +127,6 @@ void txn_record_failed(struct rv_producer *pr, const struct out_batch *b, struct
         fail(pr, e);
         return;
     }
-    e->flags |= RV_ABORT;
     txn_break(pr, e);
 }
 
@@ -615,7 +608,6 @@ static int end_take(struct rv_producer *pr, const struct ask *q, bool commit, st
         t->end_sent = false;
         t->state = TXN_COMMITTING; /* from where it may break, also when it was being aborted */
         txn_break(pr, e);
-        e->flags |= RV_ABORT;
     } else if (txn_verdict(code) != TXN_PASSES) {
         e->flags |= t->end_unsure ? (unsigned)RV_UNSURE : 0;
         fail(pr, e);

@@ -57,8 +57,8 @@ void txn_sending(struct rv_producer *pr); /* a Produce request goes out */
 /* The record's failure is being told: the transaction fails with it. */
 void txn_record_failed(struct rv_producer *pr, const struct out_batch *b, struct rv_error *e);
 
-/* Not to be committed any more. */
-void txn_break(struct rv_producer *pr, const struct rv_error *why);
+/* Not to be committed any more; says so in why's flags. */
+void txn_break(struct rv_producer *pr, struct rv_error *why);
 /* Takes what a call ended with (not RV_OK): breaks the transaction, fails the producer, or leaves
  * all as it is. Returns e->code. */
 int txn_failed(struct rv_producer *pr, struct rv_error *e);

@@ -223,13 +223,12 @@ int rv_txn_offsets(struct rv_producer *producer, struct rv_consumer *consumer,
     if (code == RV_OK && job.request.topics_count > 0) {
         code = producer->txn.v2 ? RV_OK : group_add(&job, &e);
         code = code == RV_OK ? offsets_commit(&job, &e) : code;
-        if (code != RV_OK && txn_failed(producer, &e) != RV_E_MEMORY) {
-            txn_break(producer, &e); /* also what would pass: nobody knows what is stored */
-            e.flags |= producer->fatal.code == RV_OK ? (unsigned)RV_ABORT : 0;
+        bool breaks = code != RV_OK && txn_failed(producer, &e) != RV_E_MEMORY;
+        if (breaks && producer->fatal.code == RV_OK) { /* also by what passes: nobody knows */
+            txn_break(producer, &e);
         }
     } else if (code == RV_E_LOST_MEMBER) {
         txn_break(producer, &e);
-        e.flags |= RV_ABORT;
     }
     arena_finish(&job.arena);
     return code == RV_OK ? RV_OK : error_copy(ret_error, &e);

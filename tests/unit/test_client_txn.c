@@ -318,7 +318,7 @@ static struct rv_client *client_to(struct stage *s, int port)
     return c;
 }
 
-static struct stage *stage_open(int level)
+static struct stage *stage_open_with(int level, const char *delivery_timeout_ms)
 {
     struct stage *s = calloc(1, sizeof *s);
     struct rv_cluster *cluster;
@@ -337,12 +337,18 @@ static struct stage *stage_open(int level)
     proxy_mask(&s->proxy, level);
     proxy_plan_all(&s->proxy, play, &s->model);
     s->client = client_to(s, s->proxy.port);
-    good(s, rv_producer_open(
-                s->client,
-                RV_OPTIONS({"transactional.id", "x"}, {"linger.ms", "0"}, {"batch.size", "40"}),
-                &s->producer, &s->error));
+    good(s, rv_producer_open(s->client,
+                             RV_OPTIONS({"transactional.id", "x"}, {"linger.ms", "0"},
+                                        {"batch.size", "40"},
+                                        {"delivery.timeout.ms", delivery_timeout_ms}),
+                             &s->producer, &s->error));
     good(s, rv_consumer_open(s->client, RV_OPTIONS({"group.id", "g"}), &s->consumer, &s->error));
     return s;
+}
+
+static struct stage *stage_open(int level)
+{
+    return stage_open_with(level, "120000");
 }
 
 static void stage_close(struct stage *s)
@@ -719,23 +725,102 @@ static void a_commit_that_was_not_asked_for_yet_may_become_an_abort(void **state
     }
 }
 
+static bool is_held(struct stage *s)
+{
+    pthread_mutex_lock(&s->proxy.lock);
+    bool held = s->proxy.held > 0;
+    pthread_mutex_unlock(&s->proxy.lock);
+    return held;
+}
+
+/* A transaction with a record whose Produce request stays at the proxy. */
+static void fill_held(struct stage *s)
+{
+    strike_with(s, (struct strike){.api = PRODUCE, .action = PROXY_HOLD, .count = 1});
+    fill(s, 1);
+    while (!is_held(s)) {
+        good(s, rv_wait(s->client, 5, &s->error));
+    }
+}
+
+static void an_abort_waits_for_requests_whose_records_timed_out(void **state)
+{
+    (void)state;
+    for (int level = 1; level <= 2; level++) {
+        struct stage *s = stage_open_with(level, "300");
+        init(s);
+        fill_held(s);
+        while (rv_pending(s->producer)) { /* told that time is up; the request is still there */
+            good(s, rv_wait(s->client, WAIT_MS, &s->error));
+        }
+        assert_int_equal(rv_txn_commit(s->producer, 20, &s->error), RV_E_TIMED_OUT);
+        assert_true((s->error.flags & RV_ABORT) && (s->error.flags & RV_UNSURE));
+        assert_int_equal(rv_txn_abort(s->producer, 20, &s->error), RV_E_TIMED_OUT);
+        assert_int_equal(look(s).seen[END], 0); /* T1 */
+        proxy_release(&s->proxy);
+        abort_it(s);
+        assert_int_equal(look(s).seen[INIT], level == 1 ? 2 : 1);
+        stage_close(s);
+    }
+}
+
+static void a_partition_that_may_have_been_added_is_ended(void **state)
+{
+    (void)state;
+    static const enum proxy_action actions[] = {PROXY_CUT_AFTER, PROXY_CUT_BEFORE};
+    for (int n = 0; n < 2; n++) {
+        struct stage *s = stage_open(1);
+        init(s);
+        strike_with(s,
+                    (struct strike){.api = ADD_PARTITIONS, .action = actions[n], .count = 100000});
+        fill(s, 1);
+        while (!s->producer->txn.add_unsure) {
+            good(s, rv_wait(s->client, 5, &s->error));
+        }
+        strike_with(s, (struct strike){.count = 0});
+        abort_it(s); /* also where there is nothing: INVALID_TXN_STATE is no trouble then */
+        struct model m = look(s);
+        assert_int_equal(m.seen[END], 1);
+        assert_int_equal(m.aborts, actions[n] == PROXY_CUT_AFTER);
+        good(s, run_one(s));
+        stage_close(s);
+    }
+}
+
+static void offsets_that_nobody_knows_of_are_aborted(void **state)
+{
+    (void)state;
+    static const int16_t apis[] = {ADD_OFFSETS, TXN_OFFSETS};
+    for (int n = 0; n < 4; n++) {
+        int level = 1 + n / 2;
+        struct stage *s = stage_open(level);
+        init(s);
+        fill(s, 3);
+        strike_with(s, (struct strike){.api = level == 2 ? TXN_OFFSETS : apis[n % 2],
+                                       .action = n % 2 ? PROXY_CUT_AFTER : PROXY_REFUSE,
+                                       .code = KERR_CONCURRENT_TRANSACTIONS,
+                                       .count = 100000});
+        const struct rv_partition at = {.topic = "t", .partition = 0, .offset = 9};
+        int code = rv_txn_offsets(s->producer, s->consumer, &at, 1, 100, &s->error);
+        assert_int_not_equal(code, RV_OK);
+        assert_true(s->error.flags & RV_ABORT);
+        assert_false(s->error.flags & (RV_FATAL | RV_RETRIABLE));
+        assert_int_equal(rv_txn_commit(s->producer, WAIT_MS, &s->error), code);
+        strike_with(s, (struct strike){.count = 0});
+        abort_it(s);
+        assert_int_equal(look(s).offset, -1);
+        good(s, run_one(s));
+        stage_close(s);
+    }
+}
+
 static void an_abort_waits_for_what_is_on_its_way(void **state)
 {
     (void)state;
     for (int level = 1; level <= 2; level++) {
         struct stage *s = stage_open(level);
         init(s);
-        strike_with(s, (struct strike){.api = PRODUCE, .action = PROXY_HOLD, .count = 1});
-        fill(s, 1);
-        pthread_mutex_lock(&s->proxy.lock);
-        bool is_held = s->proxy.held > 0;
-        pthread_mutex_unlock(&s->proxy.lock);
-        while (!is_held) {
-            good(s, rv_wait(s->client, 5, &s->error));
-            pthread_mutex_lock(&s->proxy.lock);
-            is_held = s->proxy.held > 0;
-            pthread_mutex_unlock(&s->proxy.lock);
-        }
+        fill_held(s);
         assert_int_equal(rv_txn_abort(s->producer, 20, &s->error), RV_E_TIMED_OUT);
         assert_int_equal(look(s).seen[END], 0); /* T1 */
         assert_int_equal(rv_txn_commit(s->producer, 20, &s->error), RV_E_STATE);
@@ -826,6 +911,9 @@ int main(void)
         cmocka_unit_test(a_commit_without_an_answer_is_a_commit_for_ever),
         cmocka_unit_test(a_commit_that_was_not_asked_for_yet_may_become_an_abort),
         cmocka_unit_test(an_abort_waits_for_what_is_on_its_way),
+        cmocka_unit_test(an_abort_waits_for_requests_whose_records_timed_out),
+        cmocka_unit_test(a_partition_that_may_have_been_added_is_ended),
+        cmocka_unit_test(offsets_that_nobody_knows_of_are_aborted),
         cmocka_unit_test(a_storm_breaks_no_rule),
         cmocka_unit_test(weak_options_do_not_go_with_transactions),
         cmocka_unit_test(rivulet_says_at_once_that_it_has_no_transactions),
