@@ -641,7 +641,7 @@ static int end_ask(struct rv_producer *pr, bool commit, int64_t deadline_ms, str
                     .what = what};
     t->end_sent = true;
     int code = ask(&q, e);
-    t->end_unsure |= q.unsure || (error_flags(code) & RV_UNSURE);
+    t->end_unsure |= q.unsure || (error_flags(code) & RV_UNSURE) || code == RV_E_MEMORY;
     if (code == RV_OK) {
         code = end_take(pr, &q, commit, e);
     } else if (txn_verdict(code) != TXN_PASSES) { /* where the coordinator is, is not said to us */

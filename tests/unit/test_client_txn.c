@@ -1,18 +1,10 @@
 /* The transactional producer against a coordinator that is played here (tests of the real thing:
  * tests/peers/test_transactions.c): rivulet serves the metadata, everything transactional is
  * answered by a model, which notes what breaks the protocol's rules. */
-#include "base/rand.h"
 #include "client/producer.h"
-#include "gen/add_offsets_to_txn.h"
-#include "gen/add_partitions_to_txn.h"
-#include "gen/end_txn.h"
-#include "gen/find_coordinator.h"
-#include "gen/init_producer_id.h"
-#include "gen/produce.h"
-#include "gen/txn_offset_commit.h"
 #include "protocol/error.h"
 #include "tests/kit/local_home.h"
-#include "tests/kit/proxy.h"
+#include "tests/kit/txn_model.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,276 +15,14 @@
 
 #include <cmocka.h>
 
-enum {
-    WAIT_MS = 30000,
-    PARTITIONS = 3,
-    KEYS = 40,
-    REMEMBERED = 5, /* batches of a partition, as brokers do */
-    PRODUCE = 0,
-    FIND = 10,
-    INIT = 22,
-    ADD_PARTITIONS = 24,
-    ADD_OFFSETS = 25,
-    END = 26,
-    TXN_OFFSETS = 28,
-};
-
-/* ---- the model ---- */
-
-struct strike {
-    int16_t api;
-    enum proxy_action action; /* CUT_AFTER: it is done, and not answered */
-    int16_t code;
-    int first, count; /* requests of this api: the first to strike, and how many */
-};
-
-struct model {
-    int level; /* transaction.version */
-    int32_t node;
-    struct strike strike;
-    struct rng rng; /* with `storm` */
-    bool storm;
-
-    int64_t id;
-    int16_t epoch; /* of the producer that is known */
-    int32_t next[PARTITIONS];
-    struct {
-        int32_t sequence, count;
-    } last[PARTITIONS][REMEMBERED]; /* batches, newest first; count 0: none */
-    bool in[PARTITIONS];            /* the transaction */
-    bool group_in;
-    bool has_ended;     /* since the last change */
-    bool was_committed; /* how */
-
-    int seen[KEYS]; /* requests that were carried out */
-    int commits, aborts;
-    int64_t offset;   /* of the last TxnOffsetCommit that was committed; -1 */
-    int64_t pending;  /* of the transaction */
-    char broken[200]; /* the first rule that was broken */
-};
-
-static void broke(struct model *m, const char *rule)
-{
-    if (!m->broken[0]) {
-        snprintf(m->broken, sizeof m->broken, "%s", rule);
-    }
-}
-
-static void rule(struct model *m, bool holds, const char *text)
-{
-    if (!holds) {
-        broke(m, text);
-    }
-}
-
-static void epoch_begins(struct model *m)
-{
-    m->epoch++;
-    for (int i = 0; i < PARTITIONS; i++) {
-        m->next[i] = 0;
-    }
-    memset(m->last, 0, sizeof m->last);
-}
-
-static bool is_open(const struct model *m)
-{
-    bool any = m->group_in;
-    for (int i = 0; i < PARTITIONS; i++) {
-        any |= m->in[i];
-    }
-    return any;
-}
-
-static void transaction_ends(struct model *m, bool committed)
-{
-    memset(m->in, 0, sizeof m->in);
-    m->group_in = false;
-    m->offset = committed && m->pending >= 0 ? m->pending : m->offset;
-    m->pending = -1;
-    m->commits += committed;
-    m->aborts += !committed;
-    m->has_ended = true;
-    m->was_committed = committed;
-}
-
-static int16_t play_init(struct model *m, struct proxy_request *r)
-{
-    const struct init_producer_id_request *in = r->body;
-    rule(m, in->transactional_id.len > 0, "InitProducerId without the id");
-    rule(m, in->producer_id < 0 || in->producer_id == m->id, "InitProducerId for another producer");
-    if (is_open(m)) {
-        transaction_ends(m, false);
-    }
-    m->id = 4711;
-    epoch_begins(m);
-    return KERR_NONE;
-}
-
-static bool is_ours(const struct model *m, int64_t id, int16_t epoch)
-{
-    return id == m->id && epoch == m->epoch;
-}
-
-static int16_t play_add(struct model *m, struct proxy_request *r)
-{
-    const struct add_partitions_to_txn_request *in = r->body;
-    rule(m, m->level < 2, "AddPartitionsToTxn in the flow V2");
-    rule(m, r->version <= 3, "AddPartitionsToTxn of brokers");
-    rule(m, is_ours(m, in->v3_and_below_producer_id, in->v3_and_below_producer_epoch),
-         "AddPartitionsToTxn with another epoch");
-    for (int32_t i = 0; i < in->v3_and_below_topics_count; i++) {
-        for (int32_t j = 0; j < in->v3_and_below_topics[i].partitions_count; j++) {
-            m->in[in->v3_and_below_topics[i].partitions[j]] = true;
-        }
-    }
-    m->has_ended = false;
-    return KERR_NONE;
-}
-
-static int16_t play_add_offsets(struct model *m, struct proxy_request *r)
-{
-    const struct add_offsets_to_txn_request *in = r->body;
-    rule(m, m->level < 2, "AddOffsetsToTxn in the flow V2");
-    rule(m, is_ours(m, in->producer_id, in->producer_epoch), "AddOffsetsToTxn, another epoch");
-    m->group_in = true;
-    m->has_ended = false;
-    return KERR_NONE;
-}
-
-static int16_t play_offsets(struct model *m, struct proxy_request *r)
-{
-    const struct txn_offset_commit_request *in = r->body;
-    rule(m, m->level < 2 ? m->group_in && r->version <= 4 : r->version >= 5,
-         "TxnOffsetCommit does not fit the flow");
-    rule(m, is_ours(m, in->producer_id, in->producer_epoch), "TxnOffsetCommit, another epoch");
-    m->group_in = true;
-    m->has_ended = false;
-    m->pending = in->topics[0].partitions[0].committed_offset;
-    return KERR_NONE;
-}
-
-static int16_t play_batch(struct model *m, const struct produce_request_partition *p)
-{
-    struct batch_header h;
-    rule(m, batch_header_read(p->records.ptr, p->records.len, &h) == OK, "not a batch");
-    rule(m, h.attributes & BATCH_ATTRIBUTE_TRANSACTIONAL, "a batch that is not transactional");
-    rule(m, is_ours(m, h.producer_id, h.producer_epoch), "a batch of another epoch");
-    rule(m, m->level >= 2 || m->in[p->index], "a batch to a partition that was not added");
-    m->in[p->index] = true;
-    m->has_ended = false;
-    for (int i = 0; i < REMEMBERED; i++) {
-        if (h.base_sequence == m->last[p->index][i].sequence &&
-            h.count == m->last[p->index][i].count) {
-            return KERR_NONE; /* once more */
-        }
-    }
-    if (h.base_sequence != m->next[p->index]) {
-        return KERR_OUT_OF_ORDER_SEQUENCE_NUMBER;
-    }
-    memmove(&m->last[p->index][1], &m->last[p->index][0],
-            (REMEMBERED - 1) * sizeof m->last[p->index][0]);
-    m->last[p->index][0].sequence = h.base_sequence;
-    m->last[p->index][0].count = h.count;
-    m->next[p->index] = h.base_sequence + h.count;
-    return KERR_NONE;
-}
-
-static int16_t play_produce(struct model *m, struct proxy_request *r)
-{
-    const struct produce_request *in = r->body;
-    rule(m, in->transactional_id.len > 0, "Produce without the id");
-    rule(m, m->level < 2 ? r->version <= 11 : r->version >= 12, "Produce does not fit the flow");
-    for (int32_t i = 0; i < in->topics_count; i++) {
-        for (int32_t j = 0; j < in->topics[i].partitions_count; j++) {
-            const struct produce_request_partition *p = &in->topics[i].partitions[j];
-            r->codes[p->index] = play_batch(m, p);
-        }
-    }
-    return KERR_NONE;
-}
-
-static int16_t play_end(struct model *m, struct proxy_request *r)
-{
-    const struct end_txn_request *in = r->body;
-    if (m->level >= 2 && m->has_ended && in->producer_epoch == m->epoch - 1) {
-        rule(m, in->committed == m->was_committed, "EndTxn of the other kind, once more");
-        return KERR_NONE; /* once more: the answer was lost */
-    }
-    rule(m, m->level < 2 ? r->version <= 4 : r->version >= 5, "EndTxn does not fit the flow");
-    rule(m, is_ours(m, in->producer_id, in->producer_epoch), "EndTxn with another epoch");
-    if (m->level < 2 && m->has_ended) {
-        return in->committed == m->was_committed ? KERR_NONE : KERR_INVALID_TXN_STATE;
-    }
-    if (!is_open(m) && (m->level < 2 || in->committed)) {
-        return KERR_INVALID_TXN_STATE;
-    }
-    transaction_ends(m, in->committed);
-    if (m->level >= 2) {
-        epoch_begins(m);
-    }
-    return KERR_NONE;
-}
-
-static int16_t carry_out(struct model *m, struct proxy_request *r)
-{
-    m->seen[r->api_key]++;
-    switch (r->api_key) {
-    case PRODUCE: return play_produce(m, r);
-    case INIT: return play_init(m, r);
-    case ADD_PARTITIONS: return play_add(m, r);
-    case ADD_OFFSETS: return play_add_offsets(m, r);
-    case TXN_OFFSETS: return play_offsets(m, r);
-    case END: return play_end(m, r);
-    default: return KERR_NONE;
-    }
-}
-
-static struct strike luck(struct model *m, const struct proxy_request *r)
-{
-    static const int16_t codes[] = {KERR_NOT_COORDINATOR, KERR_CONCURRENT_TRANSACTIONS,
-                                    KERR_COORDINATOR_LOAD_IN_PROGRESS};
-    uint64_t n = rng_below(&m->rng, 100);
-    int16_t code = r->api_key == PRODUCE ? KERR_NOT_ENOUGH_REPLICAS : codes[n % 3];
-    return (struct strike){.action = n < 6    ? PROXY_CUT_AFTER
-                                     : n < 12 ? PROXY_CUT_BEFORE
-                                     : n < 18 ? PROXY_REFUSE
-                                              : PROXY_PASS,
-                           .code = code};
-}
-
-static enum proxy_action play(void *ctx, struct proxy_request *r)
-{
-    struct model *m = ctx;
-    const struct strike *k = &m->strike;
-    struct strike now = {.action = PROXY_PASS};
-    bool is_group =
-        r->api_key == FIND && ((const struct find_coordinator_request *)r->body)->key_type == 0;
-    if (is_group) {
-        return PROXY_PASS;
-    }
-    if (m->storm) {
-        now = luck(m, r);
-    } else if (k->count && r->api_key == k->api && r->number >= k->first &&
-               r->number < k->first + k->count) {
-        now = *k;
-    }
-    r->code = now.code;
-    if (now.action == PROXY_CUT_BEFORE || now.action == PROXY_REFUSE || now.action == PROXY_HOLD) {
-        return now.action;
-    }
-    r->code = carry_out(m, r);
-    r->node = m->node;
-    r->producer_id = m->id;
-    r->producer_epoch = m->epoch;
-    return now.action == PROXY_CUT_AFTER ? PROXY_CUT_BEFORE : PROXY_REFUSE; /* by ourselves */
-}
+enum { WAIT_MS = 30000, PARTITIONS = TXN_MODEL_PARTITIONS };
 
 /* ---- the stage ---- */
 
 struct stage {
     struct local_home *home;
     struct proxy proxy;
-    struct model model; /* under the proxy's lock while it plays */
+    struct txn_model model; /* under the proxy's lock while it plays */
     struct rv_client *client;
     struct rv_producer *producer;
     struct rv_consumer *consumer;
@@ -328,14 +58,14 @@ static struct stage *stage_open_with(int level, const char *delivery_timeout_ms)
     struct rv_client *direct = client_to(s, port);
     good(s, rv_topic_create(direct, "t", PARTITIONS, NULL, WAIT_MS, &s->error));
     good(s, rv_cluster(direct, WAIT_MS, &cluster, &s->error));
-    s->model =
-        (struct model){.level = level, .node = cluster->brokers[0].id, .offset = -1, .pending = -1};
+    s->model = (struct txn_model){
+        .level = level, .node = cluster->brokers[0].id, .offset = -1, .pending = -1};
     rv_free(cluster);
     rv_client_close(direct);
     proxy_start(&s->proxy);
     proxy_broker_set(&s->proxy, (uint16_t)port);
     proxy_mask(&s->proxy, level);
-    proxy_plan_all(&s->proxy, play, &s->model);
+    proxy_plan_all(&s->proxy, txn_model_play, &s->model);
     s->client = client_to(s, s->proxy.port);
     good(s, rv_producer_open(s->client,
                              RV_OPTIONS({"transactional.id", "x"}, {"linger.ms", "0"},
@@ -366,15 +96,15 @@ static void stage_close(struct stage *s)
     free(s);
 }
 
-static struct model look(struct stage *s)
+static struct txn_model look(struct stage *s)
 {
     pthread_mutex_lock(&s->proxy.lock);
-    struct model m = s->model;
+    struct txn_model m = s->model;
     pthread_mutex_unlock(&s->proxy.lock);
     return m;
 }
 
-static void strike_with(struct stage *s, struct strike k)
+static void strike_with(struct stage *s, struct txn_strike k)
 {
     pthread_mutex_lock(&s->proxy.lock);
     memset(s->proxy.numbers, 0, sizeof s->proxy.numbers);
@@ -431,16 +161,16 @@ static void epochs_and_sequences_follow_the_flow(void **state)
             good(s, offsets(s, i + 1));
             commit(s);
         }
-        struct model m = look(s);
+        struct txn_model m = look(s);
         assert_int_equal(m.commits, 5);
         assert_int_equal(m.aborts, 0);
         assert_int_equal(m.offset, 5);
-        assert_int_equal(m.seen[INIT], 1);
-        assert_int_equal(m.seen[FIND], 1); /* remembered */
-        assert_int_equal(m.seen[END], 5);
-        assert_int_equal(m.seen[TXN_OFFSETS], 5);
-        assert_int_equal(m.seen[ADD_OFFSETS], level == 1 ? 5 : 0);
-        assert_in_range(m.seen[ADD_PARTITIONS], level == 1 ? 5 : 0, level == 1 ? 15 : 0);
+        assert_int_equal(m.seen[TXN_MODEL_INIT], 1);
+        assert_int_equal(m.seen[TXN_MODEL_FIND], 1); /* remembered */
+        assert_int_equal(m.seen[TXN_MODEL_END], 5);
+        assert_int_equal(m.seen[TXN_MODEL_TXN_OFFSETS], 5);
+        assert_int_equal(m.seen[TXN_MODEL_ADD_OFFSETS], level == 1 ? 5 : 0);
+        assert_in_range(m.seen[TXN_MODEL_ADD_PARTITIONS], level == 1 ? 5 : 0, level == 1 ? 15 : 0);
         assert_int_equal(m.epoch, level == 1 ? 1 : 6);
         assert_int_equal(m.next[0] + m.next[1] + m.next[2], level == 1 ? 250 : 0);
         stage_close(s);
@@ -457,7 +187,7 @@ static void nothing_is_ended_where_nothing_was_begun(void **state)
         commit(s);
         fill(s, 0);
         abort_it(s);
-        assert_int_equal(look(s).seen[END], 0);
+        assert_int_equal(look(s).seen[TXN_MODEL_END], 0);
         fill(s, 3);
         commit(s);
         assert_int_equal(look(s).commits, 1);
@@ -475,7 +205,7 @@ static void a_clean_abort_keeps_the_epoch_of_v1(void **state)
         good(s, rv_flush(s->producer, WAIT_MS, &s->error));
         abort_it(s);
     }
-    assert_int_equal(look(s).seen[INIT], 1);
+    assert_int_equal(look(s).seen[TXN_MODEL_INIT], 1);
     assert_int_equal(look(s).aborts, 3);
     stage_close(s);
 }
@@ -488,17 +218,17 @@ static void an_abort_that_leaves_sequences_out_takes_a_new_epoch(void **state)
         init(s);
         fill(s, 3);
         good(s, rv_flush(s->producer, WAIT_MS, &s->error));
-        strike_with(s, (struct strike){.api = PRODUCE,
-                                       .action = PROXY_REFUSE,
-                                       .code = KERR_INVALID_RECORD,
-                                       .count = 1});
+        strike_with(s, (struct txn_strike){.api = TXN_MODEL_PRODUCE,
+                                           .action = PROXY_REFUSE,
+                                           .code = KERR_INVALID_RECORD,
+                                           .count = 1});
         good(s, send_one(s, 0));
         good(s, send_one(s, 0));
         assert_int_equal(rv_txn_commit(s->producer, WAIT_MS, &s->error), KERR_INVALID_RECORD);
         assert_true(s->error.flags & RV_ABORT);
         assert_int_equal(send_one(s, 0), KERR_INVALID_RECORD);
         abort_it(s);
-        assert_int_equal(look(s).seen[INIT], level == 1 ? 2 : 1);
+        assert_int_equal(look(s).seen[TXN_MODEL_INIT], level == 1 ? 2 : 1);
         fill(s, 30);
         commit(s);
         assert_int_equal(look(s).commits, 1);
@@ -519,8 +249,8 @@ static void the_flow_changes_between_transactions(void **state)
     s->client->transaction_version = 2; /* as a new connection tells */
     commit(s); /* the one that is open ends as it began; the model plays V1 up to here */
     assert_int_equal(look(s).commits, 1);
-    assert_int_equal(look(s).seen[INIT], 2);
-    int adds = look(s).seen[ADD_PARTITIONS];
+    assert_int_equal(look(s).seen[TXN_MODEL_INIT], 2);
+    int adds = look(s).seen[TXN_MODEL_ADD_PARTITIONS];
     assert_in_range(adds, 1, PARTITIONS);
     pthread_mutex_lock(&s->proxy.lock);
     s->model.level = 2;
@@ -528,8 +258,8 @@ static void the_flow_changes_between_transactions(void **state)
     fill(s, 10);
     commit(s);
     assert_int_equal(look(s).commits, 2);
-    assert_int_equal(look(s).seen[ADD_PARTITIONS], adds);
-    assert_int_equal(look(s).seen[INIT], 2);
+    assert_int_equal(look(s).seen[TXN_MODEL_ADD_PARTITIONS], adds);
+    assert_int_equal(look(s).seen[TXN_MODEL_INIT], 2);
     stage_close(s);
 }
 
@@ -550,39 +280,39 @@ static void codes_that_end_everything_are_fatal(void **state)
         int16_t api, code;
         int level;
     } rows[] = {
-        {ADD_PARTITIONS, KERR_PRODUCER_FENCED,                       1},
-        {ADD_PARTITIONS, KERR_INVALID_PRODUCER_EPOCH,                1},
-        {ADD_PARTITIONS, KERR_INVALID_TXN_STATE,                     1},
-        {ADD_PARTITIONS, KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, 1},
-        {ADD_OFFSETS,    KERR_INVALID_PRODUCER_ID_MAPPING,           1},
-        {ADD_OFFSETS,    KERR_PRODUCER_FENCED,                       1},
-        {TXN_OFFSETS,    KERR_PRODUCER_FENCED,                       2},
-        {TXN_OFFSETS,    KERR_INVALID_PRODUCER_EPOCH,                1},
-        {PRODUCE,        KERR_PRODUCER_FENCED,                       2},
-        {PRODUCE,        KERR_INVALID_PRODUCER_ID_MAPPING,           2},
-        {END,            KERR_PRODUCER_FENCED,                       2},
-        {END,            KERR_INVALID_PRODUCER_EPOCH,                1},
-        {END,            KERR_INVALID_TXN_STATE,                     2},
-        {END,            KERR_INVALID_PRODUCER_ID_MAPPING,           1},
-        {END,            KERR_UNKNOWN_SERVER_ERROR,                  2},
-        {FIND,           KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, 2},
+        {TXN_MODEL_ADD_PARTITIONS, KERR_PRODUCER_FENCED,                       1},
+        {TXN_MODEL_ADD_PARTITIONS, KERR_INVALID_PRODUCER_EPOCH,                1},
+        {TXN_MODEL_ADD_PARTITIONS, KERR_INVALID_TXN_STATE,                     1},
+        {TXN_MODEL_ADD_PARTITIONS, KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, 1},
+        {TXN_MODEL_ADD_OFFSETS,    KERR_INVALID_PRODUCER_ID_MAPPING,           1},
+        {TXN_MODEL_ADD_OFFSETS,    KERR_PRODUCER_FENCED,                       1},
+        {TXN_MODEL_TXN_OFFSETS,    KERR_PRODUCER_FENCED,                       2},
+        {TXN_MODEL_TXN_OFFSETS,    KERR_INVALID_PRODUCER_EPOCH,                1},
+        {TXN_MODEL_PRODUCE,        KERR_PRODUCER_FENCED,                       2},
+        {TXN_MODEL_PRODUCE,        KERR_INVALID_PRODUCER_ID_MAPPING,           2},
+        {TXN_MODEL_END,            KERR_PRODUCER_FENCED,                       2},
+        {TXN_MODEL_END,            KERR_INVALID_PRODUCER_EPOCH,                1},
+        {TXN_MODEL_END,            KERR_INVALID_TXN_STATE,                     2},
+        {TXN_MODEL_END,            KERR_INVALID_PRODUCER_ID_MAPPING,           1},
+        {TXN_MODEL_END,            KERR_UNKNOWN_SERVER_ERROR,                  2},
+        {TXN_MODEL_FIND,           KERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, 2},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct stage *s = stage_open(rows[i].level);
         init(s);
-        if (rows[i].api == FIND) {
+        if (rows[i].api == TXN_MODEL_FIND) {
             s->producer->txn.coordinator = -1; /* it has moved */
         }
-        strike_with(s, (struct strike){.api = rows[i].api,
-                                       .action = PROXY_REFUSE,
-                                       .code = rows[i].code,
-                                       .count = 1000});
+        strike_with(s, (struct txn_strike){.api = rows[i].api,
+                                           .action = PROXY_REFUSE,
+                                           .code = rows[i].code,
+                                           .count = 1000});
         int code = run_one(s);
         assert_int_equal(code, rows[i].code);
         assert_true(s->error.flags & RV_FATAL);
         assert_false(s->error.flags & (RV_ABORT | RV_RETRIABLE));
-        strike_with(s, (struct strike){.count = 0});
+        strike_with(s, (struct txn_strike){.count = 0});
         assert_int_equal(rv_txn_abort(s->producer, WAIT_MS, &s->error), code);
         assert_int_equal(rv_txn_begin(s->producer, &s->error), code);
         assert_int_equal(send_one(s, 0), code);
@@ -598,42 +328,42 @@ static void codes_that_end_a_transaction_leave_the_producer_usable(void **state)
         int16_t api, code;
         int level;
     } rows[] = {
-        {ADD_PARTITIONS, KERR_TOPIC_AUTHORIZATION_FAILED,   1},
-        {ADD_PARTITIONS, KERR_TRANSACTION_ABORTABLE,        1},
-        {ADD_OFFSETS,    KERR_GROUP_AUTHORIZATION_FAILED,   1},
-        {ADD_OFFSETS,    KERR_TRANSACTION_ABORTABLE,        1},
-        {TXN_OFFSETS,    KERR_ILLEGAL_GENERATION,           2},
-        {TXN_OFFSETS,    KERR_UNKNOWN_MEMBER_ID,            1},
-        {TXN_OFFSETS,    KERR_FENCED_INSTANCE_ID,           2},
-        {TXN_OFFSETS,    KERR_GROUP_AUTHORIZATION_FAILED,   1},
-        {TXN_OFFSETS,    KERR_TRANSACTION_ABORTABLE,        2},
-        {PRODUCE,        KERR_TRANSACTION_ABORTABLE,        2},
-        {PRODUCE,        KERR_INVALID_PRODUCER_EPOCH,       2},
-        {PRODUCE,        KERR_INVALID_TXN_STATE,            1},
-        {PRODUCE,        KERR_MESSAGE_TOO_LARGE,            1},
-        {PRODUCE,        KERR_TOPIC_AUTHORIZATION_FAILED,   2},
-        {PRODUCE,        KERR_OUT_OF_ORDER_SEQUENCE_NUMBER, 1},
-        {PRODUCE,        KERR_OUT_OF_ORDER_SEQUENCE_NUMBER, 2},
-        {PRODUCE,        KERR_UNKNOWN_PRODUCER_ID,          1},
-        {PRODUCE,        KERR_DUPLICATE_SEQUENCE_NUMBER,    1},
-        {END,            KERR_TRANSACTION_ABORTABLE,        2},
-        {END,            KERR_UNKNOWN_PRODUCER_ID,          1},
+        {TXN_MODEL_ADD_PARTITIONS, KERR_TOPIC_AUTHORIZATION_FAILED,   1},
+        {TXN_MODEL_ADD_PARTITIONS, KERR_TRANSACTION_ABORTABLE,        1},
+        {TXN_MODEL_ADD_OFFSETS,    KERR_GROUP_AUTHORIZATION_FAILED,   1},
+        {TXN_MODEL_ADD_OFFSETS,    KERR_TRANSACTION_ABORTABLE,        1},
+        {TXN_MODEL_TXN_OFFSETS,    KERR_ILLEGAL_GENERATION,           2},
+        {TXN_MODEL_TXN_OFFSETS,    KERR_UNKNOWN_MEMBER_ID,            1},
+        {TXN_MODEL_TXN_OFFSETS,    KERR_FENCED_INSTANCE_ID,           2},
+        {TXN_MODEL_TXN_OFFSETS,    KERR_GROUP_AUTHORIZATION_FAILED,   1},
+        {TXN_MODEL_TXN_OFFSETS,    KERR_TRANSACTION_ABORTABLE,        2},
+        {TXN_MODEL_PRODUCE,        KERR_TRANSACTION_ABORTABLE,        2},
+        {TXN_MODEL_PRODUCE,        KERR_INVALID_PRODUCER_EPOCH,       2},
+        {TXN_MODEL_PRODUCE,        KERR_INVALID_TXN_STATE,            1},
+        {TXN_MODEL_PRODUCE,        KERR_MESSAGE_TOO_LARGE,            1},
+        {TXN_MODEL_PRODUCE,        KERR_TOPIC_AUTHORIZATION_FAILED,   2},
+        {TXN_MODEL_PRODUCE,        KERR_OUT_OF_ORDER_SEQUENCE_NUMBER, 1},
+        {TXN_MODEL_PRODUCE,        KERR_OUT_OF_ORDER_SEQUENCE_NUMBER, 2},
+        {TXN_MODEL_PRODUCE,        KERR_UNKNOWN_PRODUCER_ID,          1},
+        {TXN_MODEL_PRODUCE,        KERR_DUPLICATE_SEQUENCE_NUMBER,    1},
+        {TXN_MODEL_END,            KERR_TRANSACTION_ABORTABLE,        2},
+        {TXN_MODEL_END,            KERR_UNKNOWN_PRODUCER_ID,          1},
     };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct stage *s = stage_open(rows[i].level);
         init(s);
-        strike_with(s, (struct strike){.api = rows[i].api,
-                                       .action = PROXY_REFUSE,
-                                       .code = rows[i].code,
-                                       .count = 1000});
+        strike_with(s, (struct txn_strike){.api = rows[i].api,
+                                           .action = PROXY_REFUSE,
+                                           .code = rows[i].code,
+                                           .count = 1000});
         int code = run_one(s);
         assert_int_equal(code, rows[i].code);
         assert_true(s->error.flags & RV_ABORT);
         assert_false(s->error.flags & (RV_FATAL | RV_RETRIABLE));
         assert_int_equal(rv_txn_commit(s->producer, WAIT_MS, &s->error), code);
         assert_int_equal(rv_txn_begin(s->producer, &s->error), code);
-        strike_with(s, (struct strike){.count = 0});
+        strike_with(s, (struct txn_strike){.count = 0});
         abort_it(s);
         for (int n = 0; n < 2; n++) {
             good(s, run_one(s));
@@ -646,17 +376,18 @@ static void codes_that_end_a_transaction_leave_the_producer_usable(void **state)
 static void a_coordinator_that_moves_is_looked_for(void **state)
 {
     (void)state;
-    static const int16_t apis[] = {INIT, ADD_PARTITIONS, ADD_OFFSETS, TXN_OFFSETS, END};
+    static const int16_t apis[] = {TXN_MODEL_INIT, TXN_MODEL_ADD_PARTITIONS, TXN_MODEL_ADD_OFFSETS,
+                                   TXN_MODEL_TXN_OFFSETS, TXN_MODEL_END};
     for (size_t i = 0; i < sizeof apis / sizeof apis[0]; i++) {
         struct stage *s = stage_open(1);
-        strike_with(s, (struct strike){.api = apis[i],
-                                       .action = PROXY_REFUSE,
-                                       .code = KERR_NOT_COORDINATOR,
-                                       .count = 2});
+        strike_with(s, (struct txn_strike){.api = apis[i],
+                                           .action = PROXY_REFUSE,
+                                           .code = KERR_NOT_COORDINATOR,
+                                           .count = 2});
         init(s);
         good(s, run_one(s));
         assert_int_equal(look(s).commits, 1);
-        assert_int_equal(look(s).seen[FIND], apis[i] == TXN_OFFSETS ? 1 : 3);
+        assert_int_equal(look(s).seen[TXN_MODEL_FIND], apis[i] == TXN_MODEL_TXN_OFFSETS ? 1 : 3);
         stage_close(s);
     }
 }
@@ -665,13 +396,13 @@ static void an_init_that_is_refused_is_said_and_may_be_tried_again(void **state)
 {
     (void)state;
     struct stage *s = stage_open(2);
-    strike_with(s, (struct strike){.api = INIT,
-                                   .action = PROXY_REFUSE,
-                                   .code = KERR_INVALID_TRANSACTION_TIMEOUT,
-                                   .count = 1});
+    strike_with(s, (struct txn_strike){.api = TXN_MODEL_INIT,
+                                       .action = PROXY_REFUSE,
+                                       .code = KERR_INVALID_TRANSACTION_TIMEOUT,
+                                       .count = 1});
     assert_int_equal(rv_txn_init(s->producer, WAIT_MS, &s->error),
                      KERR_INVALID_TRANSACTION_TIMEOUT);
-    assert_int_equal(look(s).seen[INIT], 0); /* once */
+    assert_int_equal(look(s).seen[TXN_MODEL_INIT], 0); /* once */
     assert_int_equal(rv_txn_begin(s->producer, &s->error), RV_E_STATE);
     init(s);
     good(s, run_one(s));
@@ -687,7 +418,8 @@ static void a_commit_without_an_answer_is_a_commit_for_ever(void **state)
         struct stage *s = stage_open(level);
         init(s);
         fill(s, 5);
-        strike_with(s, (struct strike){.api = END, .action = PROXY_CUT_AFTER, .count = 1000});
+        strike_with(
+            s, (struct txn_strike){.api = TXN_MODEL_END, .action = PROXY_CUT_AFTER, .count = 1000});
         int code = rv_txn_commit(s->producer, 100, &s->error);
         assert_int_not_equal(code, RV_OK);
         assert_true(s->error.flags & RV_UNSURE);
@@ -695,7 +427,7 @@ static void a_commit_without_an_answer_is_a_commit_for_ever(void **state)
         assert_int_equal(rv_txn_abort(s->producer, WAIT_MS, &s->error), RV_E_STATE);
         assert_int_equal(rv_txn_begin(s->producer, &s->error), RV_E_STATE);
         assert_int_equal(send_one(s, 0), RV_E_STATE);
-        strike_with(s, (struct strike){.count = 0});
+        strike_with(s, (struct txn_strike){.count = 0});
         commit(s);
         assert_int_equal(look(s).commits, 1);
         assert_int_equal(look(s).aborts, 0);
@@ -711,14 +443,14 @@ static void a_commit_that_was_not_asked_for_yet_may_become_an_abort(void **state
         struct stage *s = stage_open(level);
         init(s);
         fill(s, 1);
-        strike_with(s, (struct strike){.api = PRODUCE,
-                                       .action = PROXY_REFUSE,
-                                       .code = KERR_NOT_ENOUGH_REPLICAS,
-                                       .count = 100000});
+        strike_with(s, (struct txn_strike){.api = TXN_MODEL_PRODUCE,
+                                           .action = PROXY_REFUSE,
+                                           .code = KERR_NOT_ENOUGH_REPLICAS,
+                                           .count = 100000});
         assert_int_equal(rv_txn_commit(s->producer, 50, &s->error), RV_E_TIMED_OUT);
-        assert_int_equal(look(s).seen[END], 0);
+        assert_int_equal(look(s).seen[TXN_MODEL_END], 0);
         abort_it(s);
-        strike_with(s, (struct strike){.count = 0});
+        strike_with(s, (struct txn_strike){.count = 0});
         good(s, run_one(s));
         assert_int_equal(look(s).commits, 1);
         stage_close(s);
@@ -736,7 +468,7 @@ static bool is_held(struct stage *s)
 /* A transaction with a record whose Produce request stays at the proxy. */
 static void fill_held(struct stage *s)
 {
-    strike_with(s, (struct strike){.api = PRODUCE, .action = PROXY_HOLD, .count = 1});
+    strike_with(s, (struct txn_strike){.api = TXN_MODEL_PRODUCE, .action = PROXY_HOLD, .count = 1});
     fill(s, 1);
     while (!is_held(s)) {
         good(s, rv_wait(s->client, 5, &s->error));
@@ -756,10 +488,10 @@ static void an_abort_waits_for_requests_whose_records_timed_out(void **state)
         assert_int_equal(rv_txn_commit(s->producer, 20, &s->error), RV_E_TIMED_OUT);
         assert_true((s->error.flags & RV_ABORT) && (s->error.flags & RV_UNSURE));
         assert_int_equal(rv_txn_abort(s->producer, 20, &s->error), RV_E_TIMED_OUT);
-        assert_int_equal(look(s).seen[END], 0); /* T1 */
+        assert_int_equal(look(s).seen[TXN_MODEL_END], 0); /* T1 */
         proxy_release(&s->proxy);
         abort_it(s);
-        assert_int_equal(look(s).seen[INIT], level == 1 ? 2 : 1);
+        assert_int_equal(look(s).seen[TXN_MODEL_INIT], level == 1 ? 2 : 1);
         stage_close(s);
     }
 }
@@ -771,16 +503,16 @@ static void a_partition_that_may_have_been_added_is_ended(void **state)
     for (int n = 0; n < 2; n++) {
         struct stage *s = stage_open(1);
         init(s);
-        strike_with(s,
-                    (struct strike){.api = ADD_PARTITIONS, .action = actions[n], .count = 100000});
+        strike_with(s, (struct txn_strike){
+                           .api = TXN_MODEL_ADD_PARTITIONS, .action = actions[n], .count = 100000});
         fill(s, 1);
         while (!s->producer->txn.add_unsure) {
             good(s, rv_wait(s->client, 5, &s->error));
         }
-        strike_with(s, (struct strike){.count = 0});
+        strike_with(s, (struct txn_strike){.count = 0});
         abort_it(s); /* also where there is nothing: INVALID_TXN_STATE is no trouble then */
-        struct model m = look(s);
-        assert_int_equal(m.seen[END], 1);
+        struct txn_model m = look(s);
+        assert_int_equal(m.seen[TXN_MODEL_END], 1);
         assert_int_equal(m.aborts, actions[n] == PROXY_CUT_AFTER);
         good(s, run_one(s));
         stage_close(s);
@@ -790,23 +522,23 @@ static void a_partition_that_may_have_been_added_is_ended(void **state)
 static void offsets_that_nobody_knows_of_are_aborted(void **state)
 {
     (void)state;
-    static const int16_t apis[] = {ADD_OFFSETS, TXN_OFFSETS};
+    static const int16_t apis[] = {TXN_MODEL_ADD_OFFSETS, TXN_MODEL_TXN_OFFSETS};
     for (int n = 0; n < 4; n++) {
         int level = 1 + n / 2;
         struct stage *s = stage_open(level);
         init(s);
         fill(s, 3);
-        strike_with(s, (struct strike){.api = level == 2 ? TXN_OFFSETS : apis[n % 2],
-                                       .action = n % 2 ? PROXY_CUT_AFTER : PROXY_REFUSE,
-                                       .code = KERR_CONCURRENT_TRANSACTIONS,
-                                       .count = 100000});
+        strike_with(s, (struct txn_strike){.api = level == 2 ? TXN_MODEL_TXN_OFFSETS : apis[n % 2],
+                                           .action = n % 2 ? PROXY_CUT_AFTER : PROXY_REFUSE,
+                                           .code = KERR_CONCURRENT_TRANSACTIONS,
+                                           .count = 100000});
         const struct rv_partition at = {.topic = "t", .partition = 0, .offset = 9};
         int code = rv_txn_offsets(s->producer, s->consumer, &at, 1, 100, &s->error);
         assert_int_not_equal(code, RV_OK);
         assert_true(s->error.flags & RV_ABORT);
         assert_false(s->error.flags & (RV_FATAL | RV_RETRIABLE));
         assert_int_equal(rv_txn_commit(s->producer, WAIT_MS, &s->error), code);
-        strike_with(s, (struct strike){.count = 0});
+        strike_with(s, (struct txn_strike){.count = 0});
         abort_it(s);
         assert_int_equal(look(s).offset, -1);
         good(s, run_one(s));
@@ -822,7 +554,7 @@ static void an_abort_waits_for_what_is_on_its_way(void **state)
         init(s);
         fill_held(s);
         assert_int_equal(rv_txn_abort(s->producer, 20, &s->error), RV_E_TIMED_OUT);
-        assert_int_equal(look(s).seen[END], 0); /* T1 */
+        assert_int_equal(look(s).seen[TXN_MODEL_END], 0); /* T1 */
         assert_int_equal(rv_txn_commit(s->producer, 20, &s->error), RV_E_STATE);
         proxy_release(&s->proxy);
         abort_it(s);
