@@ -126,6 +126,18 @@ void help_verb(FILE *to, const struct tool_verb *v)
     }
 }
 
+void help_noun(FILE *to, const char *noun)
+{
+    size_t n = strlen(noun);
+    for (const struct tool_verb *v = verbs; v->name; v++) {
+        if (strncmp(v->name, noun, n) == 0 && v->name[n] == ' ') {
+            char left[80];
+            snprintf(left, sizeof left, "%s%s%s", v->name, v->args[0] ? " " : "", v->args);
+            help_line(to, left, v->about);
+        }
+    }
+}
+
 void help_all(FILE *to)
 {
     text_fold(to, "rivulet: talk to a rivulet or Apache Kafka broker", 0, 0, 0);

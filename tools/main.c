@@ -24,16 +24,6 @@ static bool is_noun(const char *word) /* "topic", as in "topic list" */
     return false;
 }
 
-static void help_noun(FILE *to, const char *word)
-{
-    size_t n = strlen(word);
-    for (const struct tool_verb *v = verbs; v->name; v++) {
-        if (strncmp(v->name, word, n) == 0 && v->name[n] == ' ') {
-            fprintf(to, "  rivulet %s%s%s\n", v->name, v->args[0] ? " " : "", v->args);
-        }
-    }
-}
-
 static int verb_unknown(int count, char **words)
 {
     if (count < 1) {
@@ -44,9 +34,9 @@ static int verb_unknown(int count, char **words)
         return tool_usage(NULL, "there is no verb '%s'", words[0]);
     }
     if (count > 1) {
-        tool_say("there is no verb '%s %s'; there are", words[0], words[1]);
+        tool_say("there is no verb '%s %s'. There are", words[0], words[1]);
     } else {
-        tool_say("%s what?", words[0]);
+        tool_say("%s what? There are", words[0]);
     }
     help_noun(stderr, words[0]);
     return EXIT_USAGE;

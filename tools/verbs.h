@@ -54,6 +54,7 @@ const struct tool_verb *verb_find(int count, char *const *words, int *ret_words)
 
 void help_verb(FILE *to, const struct tool_verb *v);
 void help_all(FILE *to);
+void help_noun(FILE *to, const char *noun); /* its verbs: "topic" */
 /* One manual page as scdoc reads it: "rivulet", "rivulet-topic", ... False: there is no such page.
  */
 bool man_page(FILE *to, const char *page);
