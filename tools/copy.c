@@ -1,6 +1,7 @@
 /* rivulet copy: records from a topic or a file to a topic or a file, order and all.
  *
  * A file holds JSON lines as `consume --json` prints them. */
+#include "protocol/error.h"
 #include "tools/files.h"
 #include "tools/range.h"
 #include "tools/record.h"
@@ -84,7 +85,7 @@ static int target_check(struct copy *c)
     }
     if (rv_topic_describe(c->to, c->target, t->timeout_ms, &topics, &e) != RV_OK) {
         int code = tool_failed(t, &e);
-        if (!(e.flags & RV_RETRIABLE) || e.code > 0) {
+        if (e.code == KERR_UNKNOWN_TOPIC_OR_PARTITION) {
             fprintf(stderr, "  rivulet topic create %s -p %d%s%s\n", c->target,
                     needs > 0 ? needs : 1, tool_has(t, 'L') ? " -b " : "",
                     tool_has(t, 'L') ? tool_value(t, 'L') : "");
@@ -332,7 +333,7 @@ static int report(const struct copy *c, int code)
         return code;
     }
     if (c->source_file || c->sender.failed) { /* what failed may be anywhere in what was read */
-        tool_say("stopped: copied %llu records", (unsigned long long)count);
+        tool_say("stopped: copied %llu record%s", (unsigned long long)count, count == 1 ? "" : "s");
     } else {
         range_say(&c->range, "stopped: copied");
     }

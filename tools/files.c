@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { READ_SIZE = 65536 };
@@ -45,7 +46,23 @@ FILE *file_create(const char *path, bool over)
     if (strcmp(path, "-") == 0) {
         return stdout;
     }
-    return fopen(path, over ? "we" : "wxe");
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC | (over ? O_TRUNC : O_EXCL), 0666);
+    if (fd < 0 && errno == EEXIST && !over) {
+        struct stat st;
+        fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (fd >= 0 && (fstat(fd, &st) != 0 || S_ISREG(st.st_mode))) {
+            close(fd);
+            errno = EEXIST;
+            return NULL;
+        }
+    }
+    FILE *file = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (!file && fd >= 0) {
+        int error = errno;
+        close(fd);
+        errno = error;
+    }
+    return file;
 }
 
 bool file_close(FILE *file)

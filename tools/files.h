@@ -13,8 +13,8 @@ bool file_read(const char *path, size_t limit, struct buf *to);
 /* A descriptor for reading; "-" is standard input. -1: errno says why. */
 int file_open(const char *path);
 
-/* A stream for writing; "-" is standard output. With `over` what is there is replaced, else EEXIST.
- * NULL: errno says why. */
+/* A stream for writing; "-" is standard output. With `over` a file that is there is replaced, else
+ * EEXIST; what is no file (a pipe, /dev/null) is written to. NULL: errno says why. */
 FILE *file_create(const char *path, bool over);
 
 /* Written out, for a file also to the device, and closed (standard output is not). False: errno

@@ -52,7 +52,7 @@ static int group_json(const struct rv_group *g)
     return EXIT_DONE;
 }
 
-/* What was said about the group itself, as long as it is. */
+/* For people: one line about the group, then its partitions. */
 static int group_print(const struct tool *t, const struct rv_group *g)
 {
     static const char *const heads[] = {"TOPIC", ">PARTITION",     ">COMMITTED", ">END",

@@ -143,7 +143,8 @@ void dump_offsets(struct dump *d, const char *path)
     int64_t v[2], offset;
     struct str partition;
     dump_file(d, path);
-    if (!read_whole(d, path, &text) || text.len == 0) { /* Kafka has empty ones until it knows any */
+    if (!read_whole(d, path, &text) ||
+        text.len == 0) { /* Kafka has empty ones until it knows any */
         goto out;
     }
     struct str rest = {text.ptr, text.len};

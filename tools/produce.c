@@ -51,7 +51,8 @@ static int produce(struct sender *s, struct record_in *in)
         code = tool_has(t, 'I') ? files_send(s, in) : sender_send_input(s, STDIN_FILENO, in);
         code = sender_end(s, code);
         if (s->stop->at_ms) {
-            tool_say("stopped: %llu records are delivered", (unsigned long long)s->delivered);
+            tool_say("stopped: delivered %llu record%s", (unsigned long long)s->delivered,
+                     s->delivered == 1 ? "" : "s");
         }
     }
     sender_close(s);
