@@ -822,6 +822,25 @@ static void a_batch_over_the_topics_limit_is_split_and_only_what_is_too_large_fa
     rv_client_close(c);
 }
 
+/* One client: the metadata of a topic is asked for by both. */
+static void a_topic_that_a_reader_asked_for_first_is_made_for_the_producer(void **state)
+{
+    struct rv_client *c = client_open(*state);
+    struct rv_producer *p = producer_open(c, RV_OPTIONS({"max.block.ms", "20000"}));
+    struct rv_consumer *r = NULL;
+    struct rv_error e = {0};
+    const char *topic = "read-first";
+    struct log_of l = {0};
+    assert_int_equal(rv_consumer_open(c, RV_OPTIONS({"group.id", "g"}), &r, &e), RV_OK);
+    assert_int_equal(rv_subscribe(r, &topic, 1, &e), RV_OK);
+    send_text(p, topic, NULL, "v", &l);
+    flush(p);
+    assert_int_equal(l.good, 1);
+    rv_consumer_close(r, WAIT_MS, NULL);
+    rv_producer_close(p);
+    rv_client_close(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -848,6 +867,7 @@ int main(void)
         cmocka_unit_test(closing_tells_the_fate_of_every_record),
         cmocka_unit_test(flush_returns_the_first_failure_once),
         cmocka_unit_test(a_batch_over_the_topics_limit_is_split_and_only_what_is_too_large_fails),
+        cmocka_unit_test(a_topic_that_a_reader_asked_for_first_is_made_for_the_producer),
     };
     return cmocka_run_group_tests(tests, world_begin, world_end);
 }
