@@ -86,7 +86,7 @@ help:
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
-build/schemac: protocol/schemac.c
+build/schemac: protocol/schemac.c protocol/fallback.def
 	@mkdir -p build
 	$(SAY)$@
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -I. $(WARN) -o $@ $<

@@ -56,6 +56,56 @@ const struct wire_api *wire_api_find(int16_t key)
     return NULL;
 }
 
+const void *wire_fallback(const struct wire_field *f)
+{
+    static const int64_t numbers[] = {
+        0,
+#define X(number) number,
+#include "protocol/fallback.def"
+#undef X
+    }; /* the first bytes of one are the smaller number */
+    static const struct str texts[] = {
+        {0        },
+        { .ptr = "", .len = 0}
+    };
+    static const struct bytes bytes[] = {
+        {0        },
+        { .ptr = (const uint8_t *)"", .len = 0}
+    };
+    static const struct wire_records records[] = {{0}, {.ptr = (const uint8_t *)""}};
+    static const struct uuid zero;
+    switch ((enum wire_kind)f->kind) {
+    case WIRE_STRING: return &texts[f->fallback];
+    case WIRE_BYTES: return &bytes[f->fallback];
+    case WIRE_RECORDS: return &records[f->fallback];
+    case WIRE_UUID: return &zero;
+    default: return &numbers[f->fallback];
+    }
+}
+
+/* `out` is zeros. */
+static void default_field(const struct wire_struct *t, const struct wire_field *f, uint8_t *out)
+{
+    if (f->kind == WIRE_STRUCT && !(f->flags & (WIRE_ARRAY | WIRE_POINTER))) {
+        wire_defaults(wire_field_type(t, f), out + f->offset);
+    } else if (!f->fallback) { /* is zeros */
+    } else if (f->flags & WIRE_ARRAY) {
+        static const int32_t null = -1;
+        memcpy(out + f->count_offset, &null, sizeof null);
+    } else {
+        memcpy(out + f->offset, wire_fallback(f), kinds[f->kind].c_size);
+    }
+}
+
+void wire_defaults(const struct wire_struct *table, void *out)
+{
+    memset(out, 0, table->size);
+    const struct wire_field *last = table->fields + table->field_count + table->tagged_count;
+    for (const struct wire_field *f = table->fields; f < last; f++) {
+        default_field(table, f, out);
+    }
+}
+
 void *wire_array(struct arena *a, const struct wire_struct *table, int32_t count)
 {
     if (count < 0) {
@@ -245,14 +295,33 @@ static void decode_scalar(const struct decode *d, uint8_t kind, bool nullable, v
     }
 }
 
+/* The least bytes that a struct takes in this version. */
+static size_t least_of_struct(const struct decode *d, const struct wire_struct *t)
+{
+    size_t size = d->flexible ? 1 : 0;
+    for (const struct wire_field *f = t->fields; f < t->fields + t->field_count; f++) {
+        if (d->version < f->min_version || d->version > f->max_version) {
+            continue;
+        }
+        if (f->flags & WIRE_ARRAY) {
+            size += d->flexible ? 1 : sizeof(int32_t);
+        } else if (f->kind != WIRE_STRUCT) {
+            size += d->flexible ? kinds[f->kind].least_compact : kinds[f->kind].least;
+        } else if (f->flags & WIRE_POINTER) {
+            size += 1;
+        } else {
+            size += least_of_struct(d, wire_field_type(t, f));
+        }
+    }
+    return size;
+}
+
 static size_t least_size(const struct decode *d, const struct wire_field *f,
                          const struct wire_struct *type)
 {
-    size_t least = d->flexible ? kinds[f->kind % WIRE_STRUCT].least_compact
-                               : kinds[f->kind % WIRE_STRUCT].least;
-    if (type) {
-        least = type->least_sizes[d->version - type->min_version];
-    }
+    size_t least = type          ? least_of_struct(d, type)
+                   : d->flexible ? kinds[f->kind].least_compact
+                                 : kinds[f->kind].least;
     return least ? least : 1;
 }
 
@@ -368,10 +437,11 @@ static void decode_tags(const struct decode *d, const struct wire_struct *t, uin
 
 static void decode_struct(const struct decode *d, const struct wire_struct *t, uint8_t *out)
 {
-    memcpy(out, t->defaults, t->size);
+    memset(out, 0, t->size);
     const struct wire_field *last = t->fields + t->field_count;
     for (const struct wire_field *f = t->fields; f < last; f++) {
         if (d->version < f->min_version || d->version > f->max_version) {
+            default_field(t, f, out);
             continue;
         }
         decode_field(d, t, f, out);
@@ -382,6 +452,9 @@ static void decode_struct(const struct decode *d, const struct wire_struct *t, u
             }
             return;
         }
+    }
+    for (const struct wire_field *f = last; f < last + t->tagged_count; f++) {
+        default_field(t, f, out);
     }
     if (d->flexible) {
         decode_tags(d, t, out);

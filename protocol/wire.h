@@ -66,10 +66,12 @@ struct wire_field {
     int8_t max_version;    /* INT8_MAX: and all later ones */
     int8_t null_min;       /* it may be null in these versions; null_min > null_max is never */
     int8_t null_max;
-    int8_t tag;    /* -1: not tagged */
-    uint8_t kind;  /* enum wire_kind; of the elements, if it is an array */
-    uint8_t flags; /* WIRE_ARRAY ... */
-    uint8_t type;  /* of WIRE_STRUCT: index into its owner's types */
+    int8_t tag;       /* -1: not tagged */
+    uint8_t kind;     /* enum wire_kind; of the elements, if it is an array */
+    uint8_t flags;    /* WIRE_ARRAY ... */
+    uint8_t type;     /* of WIRE_STRUCT: index into its owner's types */
+    uint8_t fallback; /* what it begins with: 0 is zeros and null; an array: 1 is null; text and
+                         bytes: 1 is empty; a number: its place in fallback.def */
 };
 
 struct wire_struct {
@@ -79,8 +81,6 @@ struct wire_struct {
 #endif
     const struct wire_field *fields;        /* in wire order, the tagged ones last, by tag */
     const struct wire_struct *const *types; /* of its fields that are structs */
-    const void *defaults;                   /* a C struct with every default */
-    const uint16_t *least_sizes;            /* least bytes on the wire, from min_version on */
     uint16_t size;                          /* of the C struct, bytes */
     uint16_t field_count;                   /* fields that are not tagged */
     uint16_t tagged_count;                  /* fields that are */
@@ -273,10 +273,10 @@ err wire_decode(const struct wire_struct *table, int16_t version, struct reader 
 
 /* ---- defaults ---- */
 
-static inline void wire_defaults(const struct wire_struct *table, void *out)
-{
-    memcpy(out, table->defaults, table->size);
-}
+void wire_defaults(const struct wire_struct *table, void *out);
+
+/* Of a field that is no struct: what it begins with, in the form that it has in C. */
+const void *wire_fallback(const struct wire_field *f);
 
 /* `count` structs with their defaults. NULL on failure (arena_error); count 0 gives a pointer. */
 void *wire_array(struct arena *a, const struct wire_struct *table, int32_t count);

@@ -335,9 +335,8 @@ static bool is_default_struct(const struct wire_struct *t, const uint8_t *in)
 
 static bool is_default(const struct wire_struct *t, const struct wire_field *f, const uint8_t *in)
 {
-    const uint8_t *defaults = t->defaults;
     if (f->flags & WIRE_ARRAY) {
-        return count_at(in, f) == count_at(defaults, f);
+        return count_at(in, f) == (f->fallback ? -1 : 0);
     }
     if (f->flags & WIRE_POINTER) { /* tagged: one with nothing but defaults is left out, too */
         const uint8_t *p = pointer_at(in, f->offset);
@@ -347,20 +346,20 @@ static bool is_default(const struct wire_struct *t, const struct wire_field *f, 
     case WIRE_STRUCT: return is_default_struct(wire_field_type(t, f), in + f->offset);
     case WIRE_STRING: {
         const struct str *a = (const void *)(in + f->offset);
-        const struct str *b = (const void *)(defaults + f->offset);
+        const struct str *b = wire_fallback(f);
         return slices_equal(a->ptr, a->len, b->ptr, b->len);
     }
     case WIRE_BYTES: {
         const struct bytes *a = (const void *)(in + f->offset);
-        const struct bytes *b = (const void *)(defaults + f->offset);
+        const struct bytes *b = wire_fallback(f);
         return slices_equal(a->ptr, a->len, b->ptr, b->len);
     }
     case WIRE_RECORDS: {
         const struct wire_records *a = (const void *)(in + f->offset);
-        const struct wire_records *b = (const void *)(defaults + f->offset);
+        const struct wire_records *b = wire_fallback(f);
         return !a->extents && slices_equal(a->ptr, a->len, b->ptr, b->len);
     }
-    default: return memcmp(in + f->offset, defaults + f->offset, scalar_sizes[f->kind]) == 0;
+    default: return memcmp(in + f->offset, wire_fallback(f), scalar_sizes[f->kind]) == 0;
     }
 }
 
