@@ -144,8 +144,8 @@ LIB_SCHEMA := $(sort $(shell sed -n 's|^\#include "gen/\(.*\)\.h"|\1|p' $(wildca
 LIB_OBJ    := $(patsubst %.c,$(B)/lib/%.o,$(BASE_SRC) $(PROTOCOL_SRC) $(CLIENT_SRC)) $(patsubst %,$(B)/lib/gen/%.o,$(LIB_SCHEMA) some_apis)
 LIB_GCC    := $(shell $(CC) --version 2>/dev/null | grep -qi clang || echo yes)
 LIB_SMALL  := $(if $(LIB_GCC),-Oz -fno-plt,-Oz)
-LIB_PIC    := -fPIC -fvisibility=hidden -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
-LIB_FLAGS  := $(filter-out -fPIE -O2,$(CFLAGS)) $(LIB_PIC) $(if $(LIB_GCC),-flto -ffat-lto-objects) -DRIVULET_CLIENT_ONLY
+LIB_PIC    := -fPIC -fstack-protector -fvisibility=hidden -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
+LIB_FLAGS  := $(filter-out -fPIE -O2 -fstack-protector-strong,$(CFLAGS)) $(LIB_PIC) $(if $(LIB_GCC),-flto -ffat-lto-objects) -DRIVULET_CLIENT_ONLY
 LIB_NEEDS  := -lz -lsnappy -llz4 -lzstd
 # Relocations in a tenth of the room, where the C library can read them (glibc 2.36).
 LIB_LINK   := -shared $(if $(LIB_GCC),-flto=2) $(LIB_SMALL) $(LIB_PIC) -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,-z,relro,-z,now -Wl,-z,defs -Wl,--as-needed -Wl,-soname,librivulet.so.0 \
