@@ -189,7 +189,7 @@ static int send_or_wait(struct rv_producer *pr, const struct rv_message *m, rv_d
     struct rv_error e;
     int64_t most_ms = pr->settings.numbers[OPT_MAX_BLOCK_MS];
     bool may_wait = !c->in_callback && most_ms > 0;
-    int64_t deadline_ms = client_now(c) + most_ms;
+    int64_t deadline_ms = -1; /* from the first wait on: most records need none */
     uint64_t answers = c->meta.answers;
     for (;;) {
         int stop = txn_send_check(pr, ret_error);
@@ -207,6 +207,7 @@ static int send_or_wait(struct rv_producer *pr, const struct rv_message *m, rv_d
         if (code == KERR_UNKNOWN_TOPIC_OR_PARTITION && c->meta.answers == answers) {
             meta_refresh(&c->meta);
         }
+        deadline_ms = deadline_ms < 0 ? client_now(c) + most_ms : deadline_ms;
         if (!client_turn_until(c, deadline_ms)) {
             bool is_unknown = code == RV_E_FULL && pr->used == 0 && c->meta.call_failures;
             return is_unknown ? error_copy(ret_error, &c->meta.last)

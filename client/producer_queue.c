@@ -350,8 +350,10 @@ int queue_add(struct rv_producer *pr, struct out_topic *t, const struct rv_messa
                          t->meta->name, a.cost, (long long)limit);
     }
     if (pr->used + a.cost > (size_t)limit) {
-        pr->starved = true;
-        pr->client->again = true;
+        if (!pr->starved) { /* what is there is sent now; then only an answer makes room */
+            pr->starved = true;
+            pr->client->again = true;
+        }
         return error_set(
             ret_error, RV_E_FULL,
             "buffer.memory (%lld bytes) is in use: %zu records wait for their delivery",
