@@ -75,7 +75,7 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop killloop-client peer-programs tidy docs docs-check format fuzz peers bench install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
@@ -250,6 +250,8 @@ fresh:
 	tests/fresh.sh
 bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 	tests/bench/run $(ARGS)
+bench-client: all
+	tests/bench/client/run $(ARGS)
 fuzz:
 	tests/fuzz/run $(or $(TIME),60)
 
