@@ -80,6 +80,23 @@ static int create_code(const void *response)
     return r->topics_count > 0 ? r->topics[0].error_code : RV_OK;
 }
 
+/* The brokers hear of a topic a little later than the controller. Whoever has made one wants to use
+ * it: waits until it is shown, or time is up; it is there in any case. */
+static void topic_shown(struct rv_client *c, const char *name, int64_t deadline_ms)
+{
+    struct topic *t = NULL;
+    for (int failures = 0;
+         client_now(c) < deadline_ms &&
+         topic_wait(c, name, deadline_ms, &t, NULL) == KERR_UNKNOWN_TOPIC_OR_PARTITION;
+         failures++) {
+        int64_t until =
+            client_now(c) + client_backoff(c, setting(c, OPT_RETRY_BACKOFF_MS),
+                                           setting(c, OPT_RETRY_BACKOFF_MAX_MS), failures);
+        while (client_turn_until(c, until < deadline_ms ? until : deadline_ms)) {
+        }
+    }
+}
+
 int rv_topic_create(struct rv_client *client, const char *topic, int32_t partitions,
                     const struct rv_option *configs, int timeout_ms, struct rv_error *ret_error)
 {
@@ -124,6 +141,9 @@ int rv_topic_create(struct rv_client *client, const char *topic, int32_t partiti
     }
     ask_finish(&q);
     arena_finish(&a);
+    if (code == RV_OK) {
+        topic_shown(client, topic, q.deadline_ms);
+    }
     return code;
 }
 

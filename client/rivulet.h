@@ -428,8 +428,8 @@ struct rv_broker {
 RV_API int rv_cluster(struct rv_client *client, int timeout_ms, struct rv_cluster **ret_cluster,
                       struct rv_error *ret_error);
 
-/* partitions -1: the broker's default. TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION,
- * INVALID_CONFIG, ... */
+/* When it returns, brokers show the topic. partitions -1: the broker's default.
+ * TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_CONFIG, ... */
 RV_API int rv_topic_create(struct rv_client *client, const char *topic, int32_t partitions,
                            const struct rv_option *configs, int timeout_ms,
                            struct rv_error *ret_error);

@@ -13,7 +13,7 @@ NEEDS = ()
 SETTINGS = ("num.partitions=1", "group.min.session.timeout.ms=100", "group.initial.rebalance.delay.ms=0",
             "auto.create.topics.enable=true")
 KAFKA_SETTINGS = ("transaction.abort.timed.out.transaction.cleanup.interval.ms=200",)
-PROGRAMS = ("unit/test_client_producer", "unit/test_client_consumer", "unit/test_client_group")
+PROGRAMS = ("unit/test_client_producer", "unit/test_client_consumer", "unit/test_client_group", "unit/test_client_admin")
 TRANSACTIONS = "peers/test_transactions"
 BINARIES = ROOT / "build" / "release" / "tests"
 LIMIT_S = 300
