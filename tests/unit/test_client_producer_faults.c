@@ -629,7 +629,12 @@ static void a_record_that_never_left_times_out_and_is_surely_not_stored(void **s
         send_some(f, 1);
         settle(f);
     } while (f->of[f->sent - 1].code != RV_OK && tries++ < 50);
-    assert_int_equal(check_log(f, 0), 0);
+    assert_int_equal(f->of[f->sent - 1].code, RV_OK);
+    int unsure = 0; /* of those that a slow machine had no answer for in time */
+    for (int n = 4; n < f->sent; n++) {
+        unsure += (f->of[n].flags & RV_UNSURE) != 0;
+    }
+    assert_in_range(check_log(f, 0), 0, unsure); /* the first ones are not there */
     fates_end(f);
 }
 
