@@ -226,7 +226,7 @@ void range_say(const struct range *r, const char *what)
     struct buf text = {0};
     for (int32_t i = 0; i < r->count; i++) {
         if (r->parts[i].reached >= 0) {
-            buf_printf(&text, "%s partition %d offset %" PRId64,
+            buf_printf(&text, "%s partition\t%d\toffset\t%" PRId64,
                        text.len        ? ","
                        : r->taken == 1 ? "; next is"
                                        : "; next are",

@@ -192,6 +192,9 @@ void stop_take(struct stop *s)
     while (s->fd >= 0 && read(s->fd, &info, sizeof info) == (ssize_t)sizeof info) {
         if (!s->at_ms) {
             s->at_ms = now;
+            if (info.ssi_signo == SIGINT && isatty(STDERR_FILENO)) {
+                fputc('\n', stderr); /* behind the ^C that the terminal shows */
+            }
         }
         s->hurried |= now - s->at_ms >= SECOND_SIGNAL_MS;
     }
