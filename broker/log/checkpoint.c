@@ -11,7 +11,7 @@
  * It runs on the reader, so that commits do not wait for it; the last one, at a stop, takes every
  * log.
  */
-#include "broker/log/internal.h"
+#include "broker/log/compact.h"
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -274,6 +274,8 @@ static void log_done(struct work *work)
         log->snapshot_offset = c->snapshot.len ? c->offset : log->snapshot_offset;
         log->epochs_dirty = log->epochs_dirty && c->epoch_count != log->epoch_count;
         c->changed = true;
+        m->checkpoint_due = m->checkpoint_due || compact_wants_checkpoint(log);
+        compact_consider(log);
     }
     for (size_t i = 0; i < c->use_count; i++) {
         file_use_end(&c->uses[i]);
@@ -436,7 +438,8 @@ static bool has_dirty_index(const struct log *log)
 static bool is_due(const struct log *log, bool final)
 {
     if (!final) {
-        return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH;
+        return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH ||
+               compact_wants_checkpoint(log);
     }
     return log->recovery_point < log->durable.offset || log->epochs_dirty || has_dirty_index(log) ||
            (log->snapshot_offset < 0 && log->durable.offset > 0);

@@ -441,6 +441,7 @@ static err open_logs(struct server *s)
         .producer_id_expiration_ms = s->config->producer_id_expiration_ms,
         .retention_check_interval_ms = s->config->retention_check_ms,
         .checkpoint_interval_ms = s->config->checkpoint_ms,
+        .compact_memory_bytes = s->config->compact_memory_bytes,
         .unsubmitted = appends_wait,
         .ctx = s,
     };
