@@ -274,8 +274,6 @@ static void log_done(struct work *work)
         log->snapshot_offset = c->snapshot.len ? c->offset : log->snapshot_offset;
         log->epochs_dirty = log->epochs_dirty && c->epoch_count != log->epoch_count;
         c->changed = true;
-        m->checkpoint_due = m->checkpoint_due || compact_wants_checkpoint(log);
-        compact_consider(log);
     }
     for (size_t i = 0; i < c->use_count; i++) {
         file_use_end(&c->uses[i]);
@@ -370,6 +368,7 @@ static void files_done(struct work *work)
         diag_log(m->o.diag, DIAG_WARN, "checkpoint_failed", "error=\"%s\"", err_text(c->result));
         c->failed = true;
     }
+    compact_checkpointed(m, c->result == OK);
     finish(c);
     manager_work_done(m);
 }

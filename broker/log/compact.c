@@ -1,7 +1,7 @@
 /* The cleaner: when a log is cleaned, and the loop's side of it.
  *
- *   recovery point moves -> worth it? -> [to_clean] -> MAP -> COPY -> SWAP -> COPY ... -> worth it?
- *                                                        \      \-> (swap failed) wait, SWAP again
+ *   recovery points are written -> worth it? -> [to_clean] -> MAP -> COPY -> SWAP -> COPY ... ->
+ * worth it? \      \-> (swap failed) wait, SWAP again
  *                                                         \-> DROP (an error, or nothing to change)
  *
  * One log at a time, in steps on the reader, so that a cold read waits for one step at most. In
@@ -19,7 +19,7 @@
  * Cleaning needs sealed segments, so the active one is rolled when it is worth it, too:
  * rivulet.compact.roll.bytes at least, as large as the dirty segments that wait (so their number
  * grows with the logarithm of what is appended), and with them the ratio. That is looked at when
- * something is appended, and a cleaning begins when a checkpoint moved the recovery point: there is
+ * something is appended, and a cleaning begins behind a checkpoint: there is
  * no timer, an idle log costs nothing. A log costs its keys twice and some rolls' worth at a start.
  *
  * clean_end is not kept over a restart: the first cleaning takes everything for dirty. A wrong one
@@ -102,22 +102,34 @@ bool compact_wants_roll(const struct log *log)
 /* There are sealed segments that only the recovery point keeps from being cleaned. */
 bool compact_wants_checkpoint(const struct log *log)
 {
-    return may_clean(log) && log_active(log)->base_offset > log->recovery_point &&
+    return may_clean(log) && log_active(log)->base_offset > log->saved_point &&
            log_active(log)->base_offset > log->clean_end;
 }
 
-void compact_consider(struct log *log)
+static void consider(struct log *log)
 {
     struct log_manager *m = log->m;
     if (!may_clean(log) || m->stopping || m->dead || list_linked(&log->clean_link) ||
         (m->cleaning && m->cleaning->log == log)) {
         return;
     }
-    struct measure a = measure(log, log->recovery_point);
+    struct measure a = measure(log, log->saved_point);
     if (is_worth(log, a.dirty, a.bytes)) {
         log_ref(log);
         list_push(&m->to_clean, &log->clean_link);
         next_cleaning(m);
+    }
+}
+
+void compact_checkpointed(struct log_manager *m, bool written)
+{
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        struct log *log = map_value(e);
+        if (log->config.compact) {
+            log->saved_point = written ? log->recovery_point : log->saved_point;
+            m->checkpoint_due = m->checkpoint_due || compact_wants_checkpoint(log);
+            consider(log);
+        }
     }
 }
 
@@ -207,7 +219,7 @@ static void next_cleaning(struct log_manager *m)
         struct measure a = {0};
         bool may = may_clean(log) && !log->destroyed && !m->stopping && !m->dead;
         if (may) {
-            a = measure(log, log->recovery_point);
+            a = measure(log, log->saved_point);
         }
         if (may && is_worth(log, a.dirty, a.bytes)) {
             begin(m, log, &a);
@@ -317,7 +329,7 @@ static void cleaned(struct cleaning *c)
     log_ref(log);
     end(c);
     if (!failed) {
-        compact_consider(log);
+        consider(log);
     }
     log_unref(log);
     next_cleaning(m);

@@ -84,7 +84,8 @@ struct cleaning {
 
 /* ---- compact.c */
 
-void compact_consider(struct log *log); /* its recovery point has moved */
+/* The recovery points have been written, or could not be. */
+void compact_checkpointed(struct log_manager *m, bool written);
 bool compact_wants_roll(const struct log *log);
 bool compact_wants_checkpoint(const struct log *log);
 void compact_stop(struct log_manager *m); /* no more cleanings; what is under way ends soon */

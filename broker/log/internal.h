@@ -155,6 +155,7 @@ struct log {
     bool destroyed; /* out of the manager */
     bool roll;      /* begin a new segment at the next submit: retention wants this one */
     int under_way;  /* write and sync groups it is part of, and the cleaner's step */
+    int64_t saved_point;    /* the recovery point that a start finds on disk */
     int64_t clean_end;      /* below it no key has two records; 0: nothing is known */
     bool uncleanable;       /* the cleaner met a batch that it cannot read */
     struct list clean_link; /* in the manager's to_clean, with a reference */

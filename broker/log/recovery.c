@@ -297,8 +297,9 @@ static void scan_index(struct scan *c, const struct batch_header *h)
 static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_header *h)
 {
     struct log *log = c->s->log;
-    /* What is durable ends with a batch. */
-    bool durable = c->next_offset < c->durable_from && c->durable_from < c->end_offset;
+    /* What is durable ends with a batch; where it was cleaned, with a gap perhaps. */
+    bool durable = c->next_offset < c->durable_from && c->durable_from < c->end_offset &&
+                   !(log->config.compact && h->base_offset >= c->durable_from);
     bool follows =
         batch_is_in_place(h, c->next_offset, durable ? c->durable_from : c->end_offset) &&
         h->base_offset + h->last_offset_delta - c->s->base_offset <= INT32_MAX;
@@ -703,6 +704,7 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     log->fresh = true;
     log_active(log)->fresh = true;
     log->snapshot_offset = snapshot;
+    log->saved_point = checkpoint_value(&m->recovery_points, log->dir, 0);
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;
 }
