@@ -522,6 +522,25 @@ static void answered(struct log_query *q)
     ((struct question *)(void *)q)->done = true;
 }
 
+/* What was given out before is whole; the number of extents. */
+static uint64_t expect_whole(struct model *m, struct log_read *held, int64_t from)
+{
+    struct store *store = sim_store_store(m->k.sim);
+    for (int i = 0; i < held->count; i++) {
+        struct extent *x = &held->extents[i];
+        uint8_t *p = mem_need(x->size);
+        size_t got = 0;
+        struct batch_header h;
+        assert_int_equal(store->ops->read(store->ctx, x->file, p, x->size, x->position, &got), OK);
+        assert_int_equal(batch_header_read(p, got, &h), OK);
+        assert_true(h.base_offset + h.last_offset_delta >= from && h.size <= got);
+        assert_true(batch_crc_is_right(p, h.size));
+        extent_release(x);
+        mem_free(p);
+    }
+    return (uint64_t)held->count;
+}
+
 static void readers_are_not_disturbed_by_a_cleaning(void **state)
 {
     (void)state;
@@ -577,21 +596,7 @@ static void readers_are_not_disturbed_by_a_cleaning(void **state)
                                           : got >= first && (kept < 0 || got <= kept) &&
                                                 m.e[got].time >= t));
         }
-        for (int i = 0; i < held.count; i++) { /* what was given out is whole */
-            uint8_t *p = mem_need(held.extents[i].size);
-            size_t got = 0;
-            struct batch_header h;
-            struct store *store = sim_store_store(m.k.sim);
-            assert_int_equal(store->ops->read(store->ctx, held.extents[i].file, p,
-                                              held.extents[i].size, held.extents[i].position, &got),
-                             OK);
-            assert_int_equal(batch_header_read(p, got, &h), OK);
-            assert_true(h.base_offset + h.last_offset_delta >= held_from && h.size <= got);
-            assert_true(batch_crc_is_right(p, h.size));
-            extent_release(&held.extents[i]);
-            mem_free(p);
-            held_over++;
-        }
+        held_over += expect_whole(&m, &held, held_from);
         mem_free(all);
         mem_free(there);
         model_finish(&m);
