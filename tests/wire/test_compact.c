@@ -1,7 +1,7 @@
 /* The offsets topic of the real daemon under many commits: it stays small, a start reads what is
  * left, and every offset is the one committed last, however the daemon ended.
  *
- *     COMMITS=100000 GROUPS=200 ROLL=65536 build/release/tests/wire/test_compact
+ *     COMMITS=100000 COMMIT_GROUPS=200 ROLL=65536 build/release/tests/wire/test_compact
  */
 #include "tests/kit/wire_group.h"
 #include "tests/kit/wire_kit.h"
@@ -85,7 +85,7 @@ static void many_commits_leave_a_small_log_and_the_last_offsets(void **state)
 {
     (void)state;
     const long commits = setting("COMMITS", 2500);
-    const long groups = setting("GROUPS", 5);
+    const long groups = setting("COMMIT_GROUPS", 5);
     char roll[64];
     snprintf(roll, sizeof roll, "rivulet.log.compact.roll.bytes=%ld", setting("ROLL", 3000));
     const bool is_measure = getenv("COMMITS") != NULL;
