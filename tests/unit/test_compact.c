@@ -688,6 +688,112 @@ static void retention_and_cleaning_of_one_log_get_along(void **state)
     }
 }
 
+/* ---- tombstones and control batches */
+
+static void put(struct model *m, const char *key, const char *value, int16_t attributes)
+{
+    struct batch_builder b;
+    struct log_kit_append a = {.written = 0};
+    struct batch_seal seal = batch_seal_plain;
+    seal.attributes = attributes;
+    batch_builder_init(&b);
+    check(!batch_builder_add(&b, T0, (struct bytes){(const uint8_t *)key, strlen(key)},
+                             (struct bytes){(const uint8_t *)value, value ? strlen(value) : 0},
+                             NULL, 0));
+    check(!batch_builder_seal(&b, &seal, &a.bytes));
+    batch_builder_finish(&b);
+    a.a.batch = (uint8_t *)a.bytes.ptr;
+    a.a.size = a.bytes.len;
+    a.a.info = (struct batch_info){.count = 1,
+                                   .attributes = attributes,
+                                   .min_timestamp = T0,
+                                   .max_timestamp = T0,
+                                   .producer_id = -1,
+                                   .producer_epoch = -1,
+                                   .base_sequence = -1};
+    assert_int_equal(log_kit_append(&m->k, 0, &a), OK);
+    log_kit_drain(&m->k);
+    assert_int_equal(a.durable_result, OK);
+    log_kit_append_finish(&a);
+}
+
+/* Header of the batch at exactly this offset, if it has a record. */
+static bool is_there(struct model *m, int64_t offset, struct batch_header *ret_header)
+{
+    struct buf out = {0};
+    struct batch_header h;
+    assert_int_equal(log_kit_read(&m->k, 0, offset, 1, &out), OK);
+    assert_int_equal(batch_header_read(out.ptr, out.len, &h), OK);
+    buf_finish(&out);
+    *ret_header = h;
+    return h.base_offset == offset && h.count > 0;
+}
+
+static void fill_and_clean(struct model *m)
+{
+    int64_t before = log_kit_log(&m->k, 0)->clean_end;
+    for (int i = 0; i < 200 && log_kit_log(&m->k, 0)->clean_end == before; i++) {
+        put(m, "filling", "some value", 0);
+        if (i % 10 == 9) {
+            pass_time(m, 1000);
+        }
+    }
+    assert_true(log_kit_log(&m->k, 0)->clean_end > before);
+}
+
+static void a_tombstone_stays_as_long_as_its_topic_says(void **state)
+{
+    (void)state;
+    for (int64_t retention_ms = 0; retention_ms <= 3600000; retention_ms += 3600000) {
+        struct model m;
+        struct batch_header h;
+        model_init(&m, 1);
+        m.k.config.delete_retention_ms = retention_ms;
+        m.k.config.min_cleanable_ratio = 0;
+        assert_int_equal(log_kit_start(&m.k, 1, false), OK);
+        put(&m, "a", "1", 0);
+        put(&m, "b", "1", 0);
+        put(&m, "a", NULL, 0);
+        fill_and_clean(&m);
+        int64_t now = m.k.clock.wall_ms;
+        assert_false(is_there(&m, 0, &h)); /* its value goes at once */
+        assert_true(is_there(&m, 1, &h));
+        assert_true(is_there(&m, 2, &h) == (retention_ms > 0));
+        if (retention_ms > 0) {
+            assert_true(h.attributes & BATCH_ATTRIBUTE_HORIZON);
+            assert_true(h.base_timestamp <= now + retention_ms);
+            assert_true(h.base_timestamp > now + retention_ms - 60000);
+            assert_int_equal(h.max_timestamp, T0);
+            fill_and_clean(&m);
+            assert_true(is_there(&m, 2, &h));
+            sim_clock_advance_ms(&m.k.clock, retention_ms);
+            fill_and_clean(&m);
+            assert_false(is_there(&m, 2, &h));
+        }
+        assert_true(is_there(&m, 1, &h));
+        model_finish(&m);
+    }
+}
+
+static void a_control_batch_stays(void **state)
+{
+    (void)state;
+    struct model m;
+    struct batch_header h;
+    model_init(&m, 1);
+    assert_int_equal(log_kit_start(&m.k, 1, false), OK);
+    put(&m, "a", "1", 0);
+    put(&m, "a", "2", BATCH_ATTRIBUTE_CONTROL);
+    put(&m, "a", "3", 0);
+    put(&m, "a", "4", BATCH_ATTRIBUTE_CONTROL);
+    fill_and_clean(&m);
+    assert_false(is_there(&m, 0, &h));
+    assert_true(is_there(&m, 1, &h));
+    assert_true(is_there(&m, 2, &h)); /* a marker's key is no key */
+    assert_true(is_there(&m, 3, &h));
+    model_finish(&m);
+}
+
 /* ---- the parts */
 
 static bool keeps_none(void *ctx, const struct record *r)
@@ -776,6 +882,8 @@ int main(void)
         cmocka_unit_test(siphash_gives_what_its_authors_publish),
         cmocka_unit_test(a_map_of_keys_takes_what_fits_into_its_memory),
         cmocka_unit_test(a_batch_without_its_records_keeps_its_offsets_and_its_sequence),
+        cmocka_unit_test(a_tombstone_stays_as_long_as_its_topic_says),
+        cmocka_unit_test(a_control_batch_stays),
         cmocka_unit_test(readers_are_not_disturbed_by_a_cleaning),
         cmocka_unit_test(a_cleaning_touches_nothing_of_a_new_topic_with_the_old_name),
         cmocka_unit_test(retention_and_cleaning_of_one_log_get_along),
