@@ -30,9 +30,9 @@
  * replaced meanwhile is thrown away and done again (read.c, query.c).
  *
  * Invariants:
- *   K1  a segment with `cleaning` set stays in its log, with its neighbours: retention waits
- *   K2  during a step the log's directory keeps its name: under_way
- *   K3  behind the commit a swap is ended, by this process or by a start; before it, the sources
+ *   N1  a segment with `cleaning` set stays in its log, with its neighbours: retention waits
+ *   N2  during a step the log's directory keeps its name: under_way
+ *   N3  behind the commit a swap is ended, by this process or by a start; before it, the sources
  * are whole and nothing is lost by giving up
  */
 #include "broker/log/compact.h"
@@ -144,7 +144,7 @@ static void step_run(struct work *work)
 
 static void step(struct cleaning *c)
 {
-    c->log->under_way++; /* K2 */
+    c->log->under_way++; /* N2 */
     c->work.run = step_run;
     c->work.done = step_done;
     manager_work(c->m, c->m->o.reader, &c->work);
@@ -202,7 +202,7 @@ static void begin(struct log_manager *m, struct log *log, const struct measure *
         struct segment *s = log->segments[i];
         c->sources[i] = (struct clean_source){s, log->segments[i + 1]->base_offset};
         segment_ref(s);
-        s->cleaning = true; /* K1 */
+        s->cleaning = true; /* N1 */
     }
     collect_producers(c);
     int64_t first = log->segments[0]->base_offset;
@@ -279,7 +279,7 @@ static void take(struct cleaning *c)
     s->sealed = true;
     for (int32_t i = 0; i < out->count; i++) {
         struct segment *old = sources[i].segment;
-        check(log->segments[at + i] == old); /* K1 */
+        check(log->segments[at + i] == old); /* N1 */
         old->removed = true;
         old->replaced = true;
         segment_close_files(old);
@@ -363,7 +363,7 @@ static void swap_failed(struct cleaning *c)
     if (c->stage == SWAP_BEGIN) {
         give_up(c, c->result);
     } else if (m->stopping || m->dead || c->log->destroyed) {
-        c->failed = c->result; /* K3: a start ends it */
+        c->failed = c->result; /* N3: a start ends it */
         cleaned(c);
     } else {
         if (!c->failed) {
