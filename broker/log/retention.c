@@ -333,7 +333,8 @@ static void retain(struct log *log, int64_t now_ms)
 {
     int64_t total = log_size_bytes(log);
     int64_t start = log->start_offset;
-    while (log->segment_count > 1 && log->segments[1]->base_offset <= log->durable.offset) {
+    while (log->segment_count > 1 && !log->segments[0]->cleaning &&
+           log->segments[1]->base_offset <= log->durable.offset) {
         struct segment *s = log->segments[0];
         bool too_large =
             log->config.retention_bytes >= 0 && total - s->tail.size >= log->config.retention_bytes;
