@@ -180,7 +180,7 @@ static void files_done(struct offset_files_wait *w, err e)
         diag_log(c->m->o.diag, DIAG_WARN, "checkpoint_failed", "error=\"%s\"", err_text(e));
         c->failed = true;
     }
-    compact_checkpointed(m, c->result == OK);
+    compact_checkpointed(c->m, e == OK);
     finish(c);
 }
 

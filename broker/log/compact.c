@@ -66,7 +66,7 @@ static struct measure measure(const struct log *log, int64_t limit)
         const struct segment *s = log->segments[a.count];
         int64_t end = log->segments[a.count + 1]->base_offset;
         if (!s->sealed || end > limit || s->base_offset >= log->durable.base_offset ||
-            list_linked(&s->sync_link) || s->bad_position >= 0 ||
+            list_linked(&s->sync_link) || s->bad_count > 0 ||
             (log->config.min_compaction_lag_ms > 0 && s->tail.max_timestamp > newest_ms)) {
             break;
         }

@@ -660,6 +660,7 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
 {
     struct log_manager *m = log->m;
     int64_t recovery_point = offset_files_take(m, OFFSETS_RECOVERY, log, INT64_MAX);
+    log->saved_point = recovery_point;
     bool good = true;
     bool epochs_good = true;
     err e = load_segments(log, l, &good);
@@ -704,7 +705,6 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     log->fresh = true;
     log_active(log)->fresh = true;
     log->snapshot_offset = snapshot;
-    log->saved_point = checkpoint_value(&m->recovery_points, log->dir, 0);
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;
 }
