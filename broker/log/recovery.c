@@ -659,7 +659,8 @@ static void trim_epochs(struct log *log)
 static err open_segments(struct log *log, const struct listing *l, bool clean)
 {
     struct log_manager *m = log->m;
-    int64_t recovery_point = checkpoint_value(&m->recovery_points, log->dir, 0);
+    int64_t recovery_point = offset_files_take(m, OFFSETS_RECOVERY, log, INT64_MAX);
+    log->saved_point = recovery_point;
     bool good = true;
     bool epochs_good = true;
     err e = load_segments(log, l, &good);
@@ -704,7 +705,6 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     log->fresh = true;
     log_active(log)->fresh = true;
     log->snapshot_offset = snapshot;
-    log->saved_point = checkpoint_value(&m->recovery_points, log->dir, 0);
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;
 }
@@ -746,8 +746,11 @@ err log_recover(struct log *log, bool clean)
     struct store *store = m->o.store;
     struct listing l = {.log = log};
     struct uuid id;
-    manager_read_checkpoints(m);
-    err e = metadata_read(store, log->dir, &id);
+    err e = offset_files_read(m);
+    if (e) {
+        return e;
+    }
+    e = metadata_read(store, log->dir, &id);
     if (!e && !uuid_eq(id, log->id)) {
         e = move_stranger(log, id);
         e = e ? e : ERR_NOT_FOUND;
@@ -768,13 +771,13 @@ err log_recover(struct log *log, bool clean)
     }
     e = e ? e : open_segments(log, &l, clean);
     if (!e) {
-        int64_t start = checkpoint_value(&m->starts, log->dir, 0);
+        (void)offset_files_take(m, OFFSETS_RECOVERY, log, log->next_offset); /* may be stale */
+        int64_t start = offset_files_take(m, OFFSETS_START, log, log->next_offset);
         struct segment *active = log_active(log);
         active->sealed = false;
         active->fresh = active->fresh || log->fresh;
         log->start_offset = log->segments[0]->base_offset;
-        log->start_offset =
-            start > log->start_offset && start <= log->next_offset ? start : log->start_offset;
+        log->start_offset = start > log->start_offset ? start : log->start_offset;
         trim_epochs(log);
         log->written = (struct mark){log->next_offset, active->base_offset, active->written_size};
         log->durable = log->written;

@@ -1,6 +1,6 @@
 #include "broker/meta/settings.h"
 
-void topic_log_config(const struct topic_config *t, struct log_config *ret_config)
+void topic_log_config(const struct topic_config *t, bool internal, struct log_config *ret_config)
 {
     *ret_config = (struct log_config){
         .segment_bytes = t->segment_bytes,
@@ -18,6 +18,7 @@ void topic_log_config(const struct topic_config *t, struct log_config *ret_confi
         .min_cleanable_ratio = t->min_cleanable_ratio,
         .delete_retention_ms = t->delete_retention_ms,
         .min_compaction_lag_ms = t->min_compaction_lag_ms,
+        .uses_reserve = internal,
     };
 }
 
@@ -40,6 +41,7 @@ void meta_log_config(const struct config *config, struct log_config *ret_config)
         .min_cleanable_ratio = config->min_cleanable_ratio,
         .delete_retention_ms = 0,
         .min_compaction_lag_ms = 0,
+        .uses_reserve = true,
     };
 }
 
