@@ -328,6 +328,9 @@ static void cleaned(struct cleaning *c)
     }
     log_ref(log);
     end(c);
+    if (!log->destroyed && !m->stopping) {
+        log_drop_below_start(log); /* it had to wait: N1 */
+    }
     if (!failed) {
         consider(log);
     }

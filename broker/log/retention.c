@@ -319,7 +319,7 @@ static void ask_roll(struct log *log)
 
 void log_drop_below_start(struct log *log)
 {
-    while (is_below_start(log)) {
+    while (is_below_start(log) && !log->segments[0]->cleaning) { /* that one comes here again */
         remove_first(log, "segment_deleted");
     }
     const struct segment *active = log_active(log);
