@@ -30,6 +30,7 @@ enum {
         12, /* int64 largest timestamp so far, int32 its batch's last offset - base offset */
     LOG_PATH_SIZE = 600, /* directory of at most 255 and a file's name */
     SPANS = 4,           /* verified ranges remembered of a segment */
+    BAD_KNOWN = 16,      /* batches that fail their checksum, remembered of a segment */
     HINTS = 16,          /* former high watermarks remembered of a log, with their positions */
     WARM_MAX = 4194304, /* bytes verified for one log_warm, at most, but for a larger first batch */
     SCAN_CHUNK = 65536, /* bytes read at once when batches are walked */
@@ -92,7 +93,9 @@ struct segment {
     int64_t created_ms;   /* wall time; of the start for one that was there */
     int64_t own_from;     /* what lies from here on was written or verified by this process */
     struct span *spans;   /* owned; SPANS of them, or NULL: other verified ranges */
-    int64_t bad_position; /* of the batch that last failed its checksum; -1: none */
+    int64_t *bad;  /* owned; positions of batches that fail their checksum, as they were found; the
+                      last BAD_KNOWN, or NULL */
+    int bad_count; /* found so far */
     struct seg_file *files[FILE_KINDS]; /* cached; NULL when closed */
     struct list sync_link;              /* in the manager's unsynced */
     int refs;                           /* the log's, and work items' */
@@ -206,6 +209,7 @@ struct log_manager {
     struct timer checkpoint;
     struct timer sync_again;          /* armed: the next sync waits for it */
     struct checkpoint *checkpointing; /* under way; NULL */
+    struct scrub *scrub;              /* owned */
     bool stopping;
     bool final_begun; /* the last checkpoint */
     bool final_done;
@@ -251,6 +255,7 @@ struct walk { /* reads batch headers through a small window */
     size_t size;        /* bytes in it */
     size_t window_size; /* bytes of it to use */
     uint8_t *window;
+    int64_t asked; /* position of the last header that was asked for */
 };
 /* A batch's base offset lies outside of its checksum, and a checksum proves no sense: are all its
  * offsets in [from, end)? */
@@ -280,6 +285,11 @@ int32_t log_segment_at(const struct log *log,
 int64_t segment_readable_end(const struct segment *s); /* position of the high watermark in it */
 bool segment_is_verified(const struct segment *s, int64_t position, int64_t *ret_to);
 void segment_add_verified(struct segment *s, int64_t from, int64_t to);
+/* A batch that fails its checksum (offset -1: nobody knows whose): readers get ERR_CORRUPT there,
+ * and what lies behind it in the segment is verified again before it is given out. Said once. */
+void segment_note_bad(struct segment *s, int64_t position, int64_t offset);
+void segment_mark_bad(struct segment *s, int64_t position); /* likewise; its finder has said it */
+bool segment_is_bad(const struct segment *s, int64_t position);
 void log_add_hint(struct log *log);
 const struct mark *log_find_hint(const struct log *log, int64_t offset);
 
@@ -349,6 +359,12 @@ void checkpoint_start(struct log_manager *m, bool final, void (*done)(struct log
 void checkpoint_fire(struct timer *timer);
 bool checkpoint_is_at(const struct log_manager *m,
                       const char *dir); /* the reader writes, or is about to write, into it */
+
+/* ---- scrub.c */
+
+struct scrub *scrub_create(struct log_manager *m);
+void scrub_stop(struct scrub *s); /* what is under way ends by itself; may be called again */
+void scrub_destroy(struct scrub *s);
 
 /* ---- retention.c */
 

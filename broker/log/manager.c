@@ -31,6 +31,7 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     timer_init(&m->retention, retention_fire);
     timer_init(&m->checkpoint, checkpoint_fire);
     timer_init(&m->sync_again, sync_again_fire);
+    m->scrub = scrub_create(m);
     return m;
 }
 
@@ -50,6 +51,7 @@ void log_manager_destroy(struct log_manager *m)
     }
     check(m->works == 0);
     m->destroying = true;
+    scrub_destroy(m->scrub);
     timer_disarm(m->o.timers, &m->retention);
     timer_disarm(m->o.timers, &m->checkpoint);
     timer_disarm(m->o.timers, &m->sync_again);
@@ -333,6 +335,7 @@ void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
     timer_disarm(m->o.timers, &m->retention);
     timer_disarm(m->o.timers, &m->checkpoint);
     timer_disarm(m->o.timers, &m->sync_again);
+    scrub_stop(m->scrub);
     removals_forget(m);
     cut_tails(m);
     commit_submit(m);

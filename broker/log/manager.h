@@ -29,6 +29,8 @@ struct log_manager_options {
     int64_t retention_check_interval_ms; /* log.retention.check.interval.ms */
     int64_t checkpoint_interval_ms; /* log.flush.offset.checkpoint.interval.ms; armed only while
                                        something is dirty */
+    int64_t scrub_bytes_per_s;      /* rivulet.scrub.bytes.per.second; 0: none */
+    int64_t scrub_interval_ms;      /* rivulet.scrub.interval.ms */
     void (*unsubmitted)(
         void *ctx); /* something waits for log_manager_submit; called once until that is called */
     void *ctx;      /* for unsubmitted */
@@ -45,6 +47,10 @@ err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id
 /* Renames away and removes the directories of partitions that no opened log owns (topics deleted
  * before the stop). */
 err log_manager_remove_strays(struct log_manager *m);
+
+/* The start is over: sealed segments are checked in the background from here on, at once after an
+ * unclean stop. */
+void log_manager_start_scrub(struct log_manager *m);
 
 /* Hands everything that was appended in this loop turn to the writer: the server calls it once a
  * turn. */

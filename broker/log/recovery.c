@@ -373,7 +373,7 @@ static err recover_segment(struct scan *c, bool *ret_whole)
                  (long long)s->base_offset, (long long)c->position, (long long)c->next_offset,
                  (long long)c->durable_from);
         log->fenced = true;
-        s->bad_position = c->position;
+        segment_mark_bad(s, c->position);
     } else if (found) {
         diag_log(log->m->o.diag, DIAG_WARN, "tail_cut",
                  "dir=%s base=%lld position=%lld bytes=%lld offset=%lld", log->dir,

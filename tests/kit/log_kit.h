@@ -24,7 +24,11 @@ struct log_kit {
     struct log_config config;
     struct uuid ids[LOG_KIT_LOGS]; /* of topics "t0", "t1", ...; partition 0 */
     int32_t epoch;                 /* start number */
-    bool printed;                  /* log lines go to standard error */
+    int64_t scrub_bytes_per_s;     /* 0, as it begins: no scrub */
+    int64_t scrub_interval_ms;
+    bool printed;     /* log lines go to standard error */
+    struct buf lines; /* owned; all of them, if it keeps them */
+    bool keeps_lines;
 };
 
 void log_kit_init(struct log_kit *k, uint64_t seed);
