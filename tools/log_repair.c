@@ -4,13 +4,15 @@
  */
 #include "base/mem.h"
 #include "broker/log/repair.h"
+#include "tools/files.h"
 #include "tools/terminal.h"
 #include "tools/tool.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/stat.h>
+
+enum { MARK_SIZE_MAX = 65536 }; /* of meta.properties */
 
 struct repair_job {
     const struct tool *t;      /* borrowed */
@@ -134,10 +136,11 @@ static int summary(struct repair_job *j, bool done)
 static int open_directory(struct repair_job *j, const char *path)
 {
     struct buf mark = {0};
-    struct stat st;
+    struct buf text = {0};
     buf_printf(&mark, "%s/meta.properties", path);
-    const char *text = buf_text(&mark);
-    bool is_data = !mark.failed && stat(text, &st) == 0;
+    const char *name = buf_text(&mark);
+    bool is_data = !mark.failed && file_read(name, MARK_SIZE_MAX, &text);
+    buf_finish(&text);
     buf_finish(&mark);
     if (!is_data) {
         tool_say("%s is not the data directory of a broker\nthere is no meta.properties in it",

@@ -29,7 +29,8 @@ static struct log_kit *stopped_kit(size_t *ret_batch)
     assert_int_equal(log_kit_start(k, 1, false), OK);
     for (int i = 0; i < BATCHES; i++) {
         struct log_kit_append a;
-        log_kit_batch(&a, RECORDS, VALUE, (uint64_t)(i * RECORDS), T0 + i * RECORDS, -1, -1, -1);
+        int64_t first = (int64_t)i * RECORDS;
+        log_kit_batch(&a, RECORDS, VALUE, (uint64_t)first, T0 + first, -1, -1, -1);
         *ret_batch = a.bytes.len;
         assert_int_equal(log_kit_append(k, 0, &a), OK);
         log_kit_drain(k);
