@@ -8,7 +8,8 @@
  *   - a start on a disk with room never fails, and after a clean stop topics, groups and offsets
  * are as they were (a topic whose creation could be neither finished nor undone may come to be)
  *
- * SEED=n runs that seed alone; RUNS=n sets how many are run. A failure prints its seed.
+ * SEED=n runs that seed alone; RUNS=n sets how many are run, FIRST=n from which on. A failure prints
+ * its seed.
  */
 #include "base/check.h"
 #include "base/mem.h"
@@ -296,7 +297,8 @@ static void a_broker_keeps_its_word_whatever_happens(void **state)
     (void)state;
     const char *seed = getenv("SEED");
     const char *runs = getenv("RUNS");
-    uint64_t first = seed ? strtoull(seed, NULL, 10) : 1;
+    const char *from = getenv("FIRST");
+    uint64_t first = seed ? strtoull(seed, NULL, 10) : from ? strtoull(from, NULL, 10) : 1;
     uint64_t count = seed ? 1 : runs ? strtoull(runs, NULL, 10) : 300;
     uint64_t answers = 0;
     for (uint64_t i = first; i < first + count; i++) {
