@@ -403,12 +403,26 @@ static void take_written(struct write_part *p)
     }
 }
 
+/* On a full disk every produce fails: one line a minute counts them. */
+static void say_write_failed(const struct log *log, int64_t base_offset, err e)
+{
+    struct log_manager *m = log->m;
+    int64_t now_ms = clock_mono_ms(m->o.clock);
+    m->no_space_writes += e == ERR_NO_SPACE;
+    if (e == ERR_NO_SPACE && m->no_space_said_ms &&
+        now_ms - m->no_space_said_ms < NO_SPACE_SAY_MS) {
+        return;
+    }
+    diag_log(m->o.diag, DIAG_ERROR, "write_failed", "dir=%s base=%lld error=\"%s\" no_space=%lld",
+             log->dir, (long long)base_offset, err_text(e), (long long)m->no_space_writes);
+    m->no_space_said_ms = e == ERR_NO_SPACE ? now_ms : m->no_space_said_ms;
+}
+
 static void take_failed(struct write_part *p)
 {
     struct log *log = p->log;
     struct segment *s = p->use[FILE_LOG].segment;
-    diag_log(log->m->o.diag, DIAG_ERROR, "write_failed", "dir=%s base=%lld error=\"%s\"", log->dir,
-             (long long)s->base_offset, err_text(p->result));
+    say_write_failed(log, s->base_offset, p->result);
     int32_t keep = log->segment_count;
     while (keep > 1 && log->segments[keep - 1]->base_offset > s->base_offset) {
         keep--;

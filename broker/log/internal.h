@@ -36,6 +36,7 @@ enum {
     SCAN_CHUNK = 65536, /* bytes read at once when batches are walked */
     CHECKPOINT_GROWTH = 1048576, /* bytes a log must have grown to be worth a checkpoint in passing:
                                     less is quickly scanned */
+    NO_SPACE_SAY_MS = 60000,     /* between two lines about a full disk */
     OFFSET_NONE = -1,
 };
 
@@ -196,6 +197,8 @@ struct log_manager {
     int closing;               /* files on their way to be closed: still open */
     struct write_group *write; /* under way; NULL */
     struct sync_group *sync;   /* under way; NULL */
+    int64_t no_space_writes;   /* that failed for want of room */
+    int64_t no_space_said_ms;  /* monotonic; when that was last logged; 0: never */
     int64_t room_bytes;        /* what appends may still take of a tight disk; -1: it is not */
     int64_t pending_bytes;     /* of the batches in dirty logs, since the last write group */
     bool pending_told;         /* one of them has `written` */
