@@ -175,6 +175,8 @@ static void a_full_disk_refuses_produces_serves_the_rest_and_goes_on_by_itself(v
     make_room(k);
     /* As if nothing had been: the next offset is the next. */
     assert_int_equal(wire_put_good(k->c, "t", BATCH(k->c, .value_size = 10000)), count);
+    assert_int_equal(kill(k->p->pid, SIGTERM), 0);
+    assert_int_equal(program_wait(k->p), 0);
     const char *said =
         strstr(buf_text(&k->p->errors), "event=write_failed"); /* once, not 51 times */
     assert_non_null(said);
