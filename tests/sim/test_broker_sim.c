@@ -8,8 +8,8 @@
  *   - a start on a disk with room never fails, and after a clean stop topics, groups and offsets
  * are as they were (a topic whose creation could be neither finished nor undone may come to be)
  *
- * SEED=n runs that seed alone; RUNS=n sets how many are run, FIRST=n from which on. A failure prints
- * its seed.
+ * SEED=n runs that seed alone; RUNS=n sets how many are run, FIRST=n from which on. A failure
+ * prints its seed.
  */
 #include "base/check.h"
 #include "base/mem.h"
