@@ -6,7 +6,7 @@
  * durable. It runs on the reader, so that commits do not wait for it; the last one, at a stop,
  * takes every log.
  */
-#include "broker/log/internal.h"
+#include "broker/log/compact.h"
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -180,6 +180,7 @@ static void files_done(struct offset_files_wait *w, err e)
         diag_log(c->m->o.diag, DIAG_WARN, "checkpoint_failed", "error=\"%s\"", err_text(e));
         c->failed = true;
     }
+    compact_checkpointed(c->m, e == OK);
     finish(c);
 }
 
@@ -219,7 +220,8 @@ static bool has_dirty_index(const struct log *log)
 static bool is_due(const struct log *log, bool final)
 {
     if (!final) {
-        return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH;
+        return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH ||
+               compact_wants_checkpoint(log);
     }
     return log->recovery_point < log->durable.offset || log->epochs_dirty || has_dirty_index(log) ||
            (log->snapshot_offset < 0 && log->durable.offset > 0);

@@ -15,7 +15,7 @@
  *   C1  within a log, a segment is synced before the next one of the same group: what is durable is
  * a prefix C2  a segment's directory entry is durable before anything in it counts
  */
-#include "broker/log/internal.h"
+#include "broker/log/compact.h"
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -189,7 +189,7 @@ static bool must_roll(const struct log *log, const struct segment *s, const stru
     return t->size > c->segment_bytes - (int64_t)a->size || age_ms > c->segment_ms ||
            ((int64_t)t->index_count + 1) * INDEX_ENTRY_SIZE > c->index_max_bytes ||
            ((int64_t)t->time_count + 1) * TIME_ENTRY_SIZE > c->index_max_bytes ||
-           a->end_offset - 1 - s->base_offset > INT32_MAX;
+           a->end_offset - 1 - s->base_offset > INT32_MAX || compact_wants_roll(log);
 }
 
 static void place_batch(struct write_part *p, struct segment *s, struct log_append *a)
@@ -229,6 +229,7 @@ static struct write_part *roll(struct write_group *g, struct write_part *p, stru
         add_time_entry(p, s);
     }
     s->sealed = true;
+    s->log->m->checkpoint_due = s->log->m->checkpoint_due || s->log->config.compact;
     struct segment *next = segment_create(s->log, base_offset);
     next->fresh = true;
     log_add_segment(s->log, next);

@@ -104,7 +104,9 @@ struct segment {
     bool fresh;                         /* its directory entry is not durable yet */
     bool sealed;                        /* no more appends */
     bool index_dirty;                   /* index files were written since they were synced */
-    bool removed;                       /* retention took it out of the log */
+    bool removed;                       /* it was taken out of the log */
+    bool replaced;                      /* likewise, for a cleaned one that has its name */
+    bool cleaning; /* the cleaner reads it: it stays in the log until that ends */
 };
 
 /* A place in a log: positions of a record's batch. */
@@ -160,7 +162,11 @@ struct log {
     bool roll;      /* begin a new segment at the next submit: retention wants this one */
     bool renaming;  /* the first of `removals` is with the writer */
     struct list removals; /* struct removal: segments out of the log whose files are still there */
-    int under_way;        /* write and sync groups it is part of */
+    int under_way;        /* write and sync groups it is part of, and the cleaner's step */
+    int64_t saved_point;  /* the recovery point that a start finds on disk */
+    int64_t clean_end;    /* below it no key has two records; 0: nothing is known */
+    bool uncleanable;     /* the cleaner met a batch that it cannot read */
+    struct list clean_link; /* in the manager's to_clean, with a reference */
     void (*destroy_done)(void *ctx, err e);
     void *destroy_ctx;
 };
@@ -224,6 +230,8 @@ struct log_manager {
     struct list
         removals; /* struct removal: renamed files and directories whose time has not come */
     int works;    /* work items under way */
+    struct list to_clean;      /* struct log.clean_link: worth to be cleaned */
+    struct cleaning *cleaning; /* under way, or waiting for its timer; NULL */
 };
 
 /* ---- files.c: open files of segments */

@@ -1,6 +1,6 @@
 /* All logs of a shard: finding, opening, creating, deleting, stopping. The group commit is in
  * commit.c. */
-#include "broker/log/internal.h"
+#include "broker/log/compact.h"
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -28,6 +28,7 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     list_init(&m->unsynced);
     list_init(&m->lru);
     list_init(&m->removals);
+    list_init(&m->to_clean);
     timer_init(&m->retention, retention_fire);
     timer_init(&m->checkpoint, checkpoint_fire);
     timer_init(&m->sync_again, sync_again_fire);
@@ -56,6 +57,7 @@ void log_manager_destroy(struct log_manager *m)
     timer_disarm(m->o.timers, &m->checkpoint);
     timer_disarm(m->o.timers, &m->sync_again);
     removals_forget(m);
+    compact_stop(m);
     commit_forget(m);
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
         free_log(map_value(e));
@@ -337,6 +339,7 @@ void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
     timer_disarm(m->o.timers, &m->sync_again);
     scrub_stop(m->scrub);
     removals_forget(m);
+    compact_stop(m);
     cut_tails(m);
     commit_submit(m);
     m->stop_work.run = stop_run;

@@ -27,6 +27,7 @@ struct log_manager_options {
     int max_open_files;        /* segment files held open at once; least recently used are closed */
     int64_t producer_id_expiration_ms;   /* producer.id.expiration.ms */
     int64_t retention_check_interval_ms; /* log.retention.check.interval.ms */
+    int64_t compact_memory_bytes;        /* log.cleaner.dedupe.buffer.size */
     int64_t checkpoint_interval_ms; /* log.flush.offset.checkpoint.interval.ms; armed only while
                                        something is dirty */
     int64_t scrub_bytes_per_s;      /* rivulet.scrub.bytes.per.second; 0: none */

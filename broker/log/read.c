@@ -437,6 +437,15 @@ static void warm_done(struct work *work)
     struct log *log = s->log;
     struct log_manager *m = log->m;
     log_ref(log);
+    if (s->replaced && !log->closed) { /* cleaned meanwhile: what was opened may be the new file */
+        file_use_end(&j->use);
+        file_use_end(&j->index);
+        mem_free(j);
+        warm_begin(log, q, log_segment_at(log, q->offset));
+        log_unref(log);
+        manager_work_done(m);
+        return;
+    }
     if (j->result == ERR_NOT_FOUND) { /* the file went away meanwhile */
         j->result = log->closed ? ERR_CLOSED : s->removed ? ERR_RANGE : ERR_IO;
     }

@@ -463,6 +463,7 @@ static err open_logs(struct server *s)
         .checkpoint_interval_ms = s->config->checkpoint_ms,
         .scrub_bytes_per_s = s->config->scrub_bytes_per_s,
         .scrub_interval_ms = s->config->scrub_interval_ms,
+        .compact_memory_bytes = s->config->compact_memory_bytes,
         .unsubmitted = appends_wait,
         .ctx = s,
     };

@@ -43,6 +43,7 @@ void log_kit_init(struct log_kit *k, uint64_t seed)
         .flush_ms = INT64_MAX,
         .delete_old = true,
     };
+    k->compact_memory_bytes = 1 << 20;
     for (int i = 0; i < LOG_KIT_LOGS; i++) {
         k->ids[i].b[0] = 1;
         k->ids[i].b[15] = (uint8_t)(i + 1);
@@ -83,6 +84,7 @@ void log_kit_create(struct log_kit *k)
         .checkpoint_interval_ms = 1000,
         .scrub_bytes_per_s = k->scrub_bytes_per_s,
         .scrub_interval_ms = k->scrub_interval_ms,
+        .compact_memory_bytes = k->compact_memory_bytes,
     };
     k->m = log_manager_create(&o);
 }

@@ -22,6 +22,7 @@ struct log_kit {
     struct diag diag;
     struct log_manager *m; /* NULL: stopped */
     struct log_config config;
+    int64_t compact_memory_bytes;  /* the cleaner's */
     struct uuid ids[LOG_KIT_LOGS]; /* of topics "t0", "t1", ...; partition 0 */
     int32_t epoch;                 /* start number */
     int64_t scrub_bytes_per_s;     /* 0, as it begins: no scrub */

@@ -29,8 +29,7 @@ enum {
 static int setup(void **state)
 {
     return wire_fixture_create(
-        state, (const char *const[]){"socket.request.max.bytes=10000000",
-                                     "rivulet.batch.inflated.max.bytes=10000000", NULL});
+        state, (const char *const[]){"rivulet.batch.inflated.max.bytes=10000000", NULL});
 }
 
 static int64_t now_ms(void)
@@ -502,7 +501,7 @@ static void compressed_records_are_checked_as_plain_ones_are(void **state)
     assert_int_equal(wire_end_offset(c, "packed-bad", 0), 0);
 }
 
-/* 12 MB of one letter in some kB: refused by its limit, not by lack of memory. */
+/* 200 MB of one letter in some 200 kB: refused by the limit of a request, not by lack of memory. */
 static void a_batch_that_explodes_is_refused(void **state)
 {
     struct wire_client *c = client_of(state);
