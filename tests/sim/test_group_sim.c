@@ -369,7 +369,7 @@ static void on_answer(struct world *w, const struct message *m)
         }
         c->generation = a->generation;
         plan(w, c, a);
-        c->lazy = chance(w, 3);
+        c->lazy = !w->kind && chance(w, 3);
         if (c->lazy) {
             c->phase = MEMBER;
             c->owned = 0;
@@ -409,6 +409,11 @@ static void act(struct world *w, int n)
     }
     if (c->phase != MEMBER) {
         send_join(w, n);
+        return;
+    }
+    if (w->kind && c->lazy) { /* it mends its ways, too */
+        c->lazy = false;
+        send_sync(w, n);
         return;
     }
     if (!w->kind && chance(w, 2)) {
@@ -468,6 +473,16 @@ static void tell(struct world *w, int32_t generation, struct str id)
     w->newest = generation > w->newest ? generation : w->newest;
 }
 
+/* How long this one has to be there. */
+static void keep_acked(struct world *w, const struct group_offset *o)
+{
+    int64_t keep = w->kit.config.offsets_retention_ms;
+    keep = o->expire_ms >= 0 ? o->expire_ms - o->commit_ms : keep < 0 ? INT64_MAX / 2 : keep;
+    w->acked[o->partition].wall_ms = o->commit_ms;
+    w->acked[o->partition].keep_ms = keep;
+    w->acked[o->partition].there = true;
+}
+
 static void check_commit(struct world *w, const struct asked *q)
 {
     require(w, !q->must_fail, "a member of an old generation committed");
@@ -477,11 +492,9 @@ static void check_commit(struct world *w, const struct asked *q)
     const struct group_offset *o = group_offset_find(w->kit.g, STR("t"), q->partition);
     require(w, o && o->offset == q->offset, "an acknowledged commit is not there");
     w->committed++;
-    int64_t keep = w->kit.config.offsets_retention_ms;
-    keep = o && o->expire_ms >= 0 ? o->expire_ms - o->commit_ms : keep < 0 ? INT64_MAX / 2 : keep;
-    w->acked[q->partition].wall_ms = o ? o->commit_ms : 0;
-    w->acked[q->partition].keep_ms = keep;
-    w->acked[q->partition].there = true;
+    if (o) {
+        keep_acked(w, o);
+    }
 }
 
 static void check_acked(struct world *w)
@@ -597,6 +610,12 @@ static void restart(struct world *w)
         begin_anew(w);
         if (deleting) { /* that landed, unanswered */
             memset(w->acked, 0, sizeof w->acked);
+        }
+    }
+    for (int p = 0; p < PARTITIONS; p++) { /* a later commit may have landed, unanswered */
+        const struct group_offset *o = group_offset_find(w->kit.g, STR("t"), p);
+        if (w->acked[p].there && o) {
+            keep_acked(w, o);
         }
     }
     w->newest = w->kit.g->generation; /* generations that never became lasting may be told again */
