@@ -18,6 +18,7 @@
 
 #include "base/arena.h"
 #include "base/map.h"
+#include "broker/log/journal.h"
 #include "broker/log/manager.h"
 #include "broker/log/producer_state.h"
 
@@ -95,11 +96,14 @@ struct segment {
     int64_t bad_position; /* of the batch that last failed its checksum; -1: none */
     struct seg_file *files[FILE_KINDS]; /* cached; NULL when closed */
     struct list sync_link;              /* in the manager's unsynced */
+    struct buf records;                 /* owned: for the journal, since the last sync group */
+    struct list record_link;            /* in the manager's recorded, while there are some */
     int refs;                           /* the log's, and work items' */
     bool times_known;                   /* max_timestamp of the tail is right */
     bool fresh;                         /* its directory entry is not durable yet */
     bool sealed;                        /* no more appends */
     bool index_dirty;                   /* index files were written since they were synced */
+    bool journalled;                    /* the journal has what is not synced in the file */
     bool removed;                       /* retention took it out of the log */
 };
 
@@ -152,6 +156,9 @@ struct log {
     bool truncate;  /* a failed write may have left bytes behind the written end */
     bool destroyed; /* out of the manager */
     bool roll;      /* begin a new segment at the next submit: retention wants this one */
+    bool journalled; /* some segment is */
+    bool carried;    /* the journal's next group says how far it is durable */
+    bool direct;     /* a segment of it is in the sync group that is being formed */
     int under_way;  /* write and sync groups it is part of */
     void (*destroy_done)(void *ctx, err e);
     void *destroy_ctx;
@@ -165,7 +172,9 @@ struct log_manager {
     struct map logs;           /* id and partition -> struct log (owned) */
     struct list dirty;         /* logs with pending appends */
     struct list written;       /* logs whose written end is past what the last sync group took */
-    struct list unsynced;      /* segments written since */
+    struct list unsynced;      /* segments written since, that are to be synced themselves */
+    struct list recorded;      /* segments written since, that have records for the journal */
+    size_t recorded_bytes;     /* of these records */
     struct list lru;           /* struct seg_file, oldest first */
     int open_files;            /* in slots */
     int closing;               /* files on their way to be closed: still open */
@@ -186,6 +195,13 @@ struct log_manager {
     struct timer checkpoint;
     struct timer sync_again;          /* armed: the next sync waits for it */
     struct checkpoint *checkpointing; /* under way; NULL */
+    bool checkpoint_failed;           /* the last one: something of it was not written */
+    struct journal journal;
+    bool carry;             /* some log is `carried` */
+    bool journal_wanted;    /* a group found no place in it */
+    bool journal_said;      /* that a file could not be made or cleared: once */
+    struct journal_care *care; /* a file of it is being made or cleared; NULL */
+    uint64_t sealed_use;    /* the checkpoint that is under way covers files up to this use */
     bool stopping;
     bool final_begun; /* the last checkpoint */
     bool final_done;
@@ -294,6 +310,7 @@ void manager_check_stopped(struct log_manager *m);
 /* ---- recovery.c */
 
 err log_recover(struct log *log, bool clean); /* start, blocking */
+struct journal_id log_journal_id(const struct log *log);
 /* Worker: directory, partition.metadata, an empty first segment. Durable with the first sync of the
  * log: a crash before that makes them again. */
 err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
@@ -309,8 +326,20 @@ err offsets_file_read(struct store *store, const char *path, struct map *offsets
 void manager_read_checkpoints(struct log_manager *m);
 int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t otherwise);
 void checkpoint_arm(struct log_manager *m);
-void checkpoint_start(struct log_manager *m, bool final, void (*done)(struct log_manager *m));
+enum checkpoint_kind {
+    CHECKPOINT_PERIODIC, /* logs that have grown */
+    CHECKPOINT_FINAL,    /* all */
+    CHECKPOINT_JOURNAL,  /* segments alone, that the journal holds something of */
+};
+void checkpoint_start(struct log_manager *m, enum checkpoint_kind kind,
+                      void (*done)(struct log_manager *m));
+err checkpoint_write_recovery_points(struct log_manager *m); /* start, blocking */
 void checkpoint_fire(struct timer *timer);
+
+/* ---- journal_keep.c */
+
+void journal_carry(struct log_manager *m); /* the next group says again how far logs are durable */
+void journal_tend(struct log_manager *m); /* makes and frees files, when that is due */
 
 /* ---- retention.c */
 
