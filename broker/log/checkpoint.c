@@ -483,8 +483,7 @@ static bool is_due(const struct log *log, enum checkpoint_kind kind)
         return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH;
     }
     return log->recovery_point < log->durable.offset || log->epochs_dirty || has_dirty_index(log) ||
-           log->journalled ||
-           (log->snapshot_offset < 0 && log->durable.offset > 0);
+           log->journalled || (log->snapshot_offset < 0 && log->durable.offset > 0);
 }
 
 void checkpoint_start(struct log_manager *m, enum checkpoint_kind kind,

@@ -29,13 +29,13 @@
 #include <limits.h>
 
 enum {
-    PART_IOV = 1024,         /* batches of one part; IOV_MAX */
-    CHAIN_BYTES = 64 * 1024, /* a larger group is better written while another one is synced */
+    PART_IOV = 1024,          /* batches of one part; IOV_MAX */
+    CHAIN_BYTES = 64 * 1024,  /* a larger group is better written while another one is synced */
     DIRECT_BYTES = 64 * 1024, /* since the last sync group, of one segment: a sync of it is cheaper
                                  than to write them twice */
     RECORDED_BYTES = 1024 * 1024, /* of all records that wait for a sync group; beyond it segments
                                      are synced */
-    SYNC_AGAIN_MS = 100,     /* after a sync that wanted a descriptor */
+    SYNC_AGAIN_MS = 100,          /* after a sync that wanted a descriptor */
 };
 
 struct write_part {
@@ -88,13 +88,13 @@ struct sync_group {
     int item_count;
     struct sync_log *logs; /* owned */
     int log_count;
-    struct buf ends;      /* owned: records of logs whose segments are synced */
-    bool has_place;       /* in the journal */
+    struct buf ends; /* owned: records of logs whose segments are synced */
+    bool has_place;  /* in the journal */
     struct journal_place place;
     bool place_failed; /* out: nothing is there, all segments were synced */
-    bool root;     /* the data directory too: there are new directories in it */
-    bool unopened; /* out: with `result`: it was not a sync that failed, nothing is uncertain */
-    err result;    /* out */
+    bool root;         /* the data directory too: there are new directories in it */
+    bool unopened;     /* out: with `result`: it was not a sync that failed, nothing is uncertain */
+    err result;        /* out */
 };
 
 static void sync_run(struct work *work);

@@ -150,16 +150,16 @@ struct log {
     struct list watchers;
     struct mark *hints; /* owned; HINTS of them, or NULL */
     int hint_next;
-    int refs;       /* the manager's, and work items' */
-    bool closed;    /* being deleted, or the manager stops */
-    bool fenced;    /* rot below the recovery point that cannot be stepped over: no more appends */
-    bool truncate;  /* a failed write may have left bytes behind the written end */
-    bool destroyed; /* out of the manager */
-    bool roll;      /* begin a new segment at the next submit: retention wants this one */
+    int refs;        /* the manager's, and work items' */
+    bool closed;     /* being deleted, or the manager stops */
+    bool fenced;     /* rot below the recovery point that cannot be stepped over: no more appends */
+    bool truncate;   /* a failed write may have left bytes behind the written end */
+    bool destroyed;  /* out of the manager */
+    bool roll;       /* begin a new segment at the next submit: retention wants this one */
     bool journalled; /* some segment is */
     bool carried;    /* the journal's next group says how far it is durable */
     bool direct;     /* a segment of it is in the sync group that is being formed */
-    int under_way;  /* write and sync groups it is part of */
+    int under_way;   /* write and sync groups it is part of */
     void (*destroy_done)(void *ctx, err e);
     void *destroy_ctx;
 };
@@ -197,11 +197,11 @@ struct log_manager {
     struct checkpoint *checkpointing; /* under way; NULL */
     bool checkpoint_failed;           /* the last one: something of it was not written */
     struct journal journal;
-    bool carry;             /* some log is `carried` */
-    bool journal_wanted;    /* a group found no place in it */
-    bool journal_said;      /* that a file could not be made or cleared: once */
+    bool carry;                /* some log is `carried` */
+    bool journal_wanted;       /* a group found no place in it */
+    bool journal_said;         /* that a file could not be made or cleared: once */
     struct journal_care *care; /* a file of it is being made or cleared; NULL */
-    uint64_t sealed_use;    /* the checkpoint that is under way covers files up to this use */
+    uint64_t sealed_use;       /* the checkpoint that is under way covers files up to this use */
     bool stopping;
     bool final_begun; /* the last checkpoint */
     bool final_done;
@@ -339,7 +339,7 @@ void checkpoint_fire(struct timer *timer);
 /* ---- journal_keep.c */
 
 void journal_carry(struct log_manager *m); /* the next group says again how far logs are durable */
-void journal_tend(struct log_manager *m); /* makes and frees files, when that is due */
+void journal_tend(struct log_manager *m);  /* makes and frees files, when that is due */
 
 /* ---- retention.c */
 

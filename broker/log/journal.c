@@ -1,12 +1,12 @@
 /* The journal's files. All numbers little-endian, but for the batches, which are Kafka's.
  *
  *   file     a block with its header, then groups, each on a boundary of JOURNAL_BLOCK
- *   header   uint64 magic "RVJOURNL" · uint32 version · uint32 crc32c · uint64 use · uint64 sequence
- *            of the first group · 16 random bytes of salt, new for each use
- *            zeros: the file holds nothing (it is new, or was cleared)
- *   group    uint32 magic "RJRG" · uint32 crc32c (salt, then the rest of the group) · uint64
- *            sequence · uint32 size · uint32 blocks · uint32 count · uint32 0 · records
- *   record   16 bytes topic id · int32 partition · uint32 size · int64 end · size bytes: a batch
+ *   header   uint64 magic "RVJOURNL" · uint32 version · uint32 crc32c · uint64 use · uint64
+ * sequence of the first group · 16 random bytes of salt, new for each use zeros: the file holds
+ * nothing (it is new, or was cleared) group    uint32 magic "RJRG" · uint32 crc32c (salt, then the
+ * rest of the group) · uint64 sequence · uint32 size · uint32 blocks · uint32 count · uint32 0 ·
+ * records record   16 bytes topic id · int32 partition · uint32 size · int64 end · size bytes: a
+ * batch
  *
  * A file's states:
  *
@@ -221,9 +221,8 @@ err journal_write(struct journal *j, const struct journal_place *place,
         j->block_size = room;
     }
     uint8_t *group = j->block + head;
-    struct journal_group g = {.magic = JOURNAL_GROUP_MAGIC,
-                              .sequence = place->sequence,
-                              .blocks = place->blocks};
+    struct journal_group g = {
+        .magic = JOURNAL_GROUP_MAGIC, .sequence = place->sequence, .blocks = place->blocks};
     for (int i = 0; i < count; i++) {
         check(size + parts[i]->len <= room - head);
         if (parts[i]->len) {

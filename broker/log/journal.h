@@ -1,6 +1,7 @@
 /* journal: what makes the small appends of many partitions durable with one write and one
  * fdatasync: files `rivulet.journal.N` in the data directory, written with zeros and synced once,
- * then used over and over. (No topic's directory can have such a name: those end in -NUMBER.) The format is at the head of journal.c.
+ * then used over and over. (No topic's directory can have such a name: those end in -NUMBER.) The
+ * format is at the head of journal.c.
  *
  * A *group* is what one sync makes durable: records of batches, each already written to its
  * segment, and of ends (`partition, durable end`) of partitions whose segments were synced
@@ -50,12 +51,12 @@ struct journal {
     int64_t file_bytes;      /* of each file, a multiple of blocks */
     int file_count;          /* at most; 0: there is no journal, or not yet */
     struct journal_file files[JOURNAL_FILES_MAX];
-    int active;              /* index of the one that takes groups; -1 */
-    int64_t position;        /* in it, of the next group */
-    uint64_t use;            /* the last one given */
-    uint64_t sequence;       /* of the next group */
-    uint8_t *block;          /* owned, the syncer's: a group as it is written */
-    size_t block_size;       /* bytes there */
+    int active;                    /* index of the one that takes groups; -1 */
+    int64_t position;              /* in it, of the next group */
+    uint64_t use;                  /* the last one given */
+    uint64_t sequence;             /* of the next group */
+    uint8_t *block;                /* owned, the syncer's: a group as it is written */
+    size_t block_size;             /* bytes there */
     struct journal_replay *replay; /* owned: at a start after a crash, until the logs are open */
     bool opened;
 };
@@ -124,8 +125,8 @@ struct journal_log {
 };
 
 struct journal_replay {
-    struct map logs;                     /* JOURNAL_KEY -> struct journal_log (owned) */
-    uint8_t *images[JOURNAL_FILES_MAX];  /* owned: files' bytes */
+    struct map logs;                    /* JOURNAL_KEY -> struct journal_log (owned) */
+    uint8_t *images[JOURNAL_FILES_MAX]; /* owned: files' bytes */
     uint64_t groups;
     bool rotten; /* a valid group behind a bad one: what was durable is not known for sure */
 };

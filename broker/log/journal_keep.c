@@ -33,8 +33,8 @@ static void care_run(struct work *work)
     struct journal_care *c = list_entry(work, struct journal_care, work);
     for (; c->done < c->count && !c->result; c->done += !c->result) {
         struct journal_file *f = c->files[c->done];
-        c->result = c->makes ? journal_make_file(&c->m->journal, f)
-                             : journal_clear_file(&c->m->journal, f);
+        c->result =
+            c->makes ? journal_make_file(&c->m->journal, f) : journal_clear_file(&c->m->journal, f);
     }
 }
 
@@ -43,9 +43,7 @@ static void care_done(struct work *work)
     struct journal_care *c = list_entry(work, struct journal_care, work);
     struct log_manager *m = c->m;
     for (int i = 0; i < c->count; i++) {
-        c->files[i]->state = i < c->done  ? JOURNAL_FREE
-                             : c->makes ? JOURNAL_NONE
-                                        : JOURNAL_FULL;
+        c->files[i]->state = i < c->done ? JOURNAL_FREE : c->makes ? JOURNAL_NONE : JOURNAL_FULL;
         c->files[i]->use = i < c->done ? 0 : c->files[i]->use;
     }
     if (c->result && !m->journal_said) {

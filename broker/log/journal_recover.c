@@ -127,8 +127,8 @@ static void take_file(struct journal *j, const struct journal_file *f, const uin
             if (bad && !r->rotten) {
                 r->rotten = true;
                 diag_log(j->diag, DIAG_ERROR, "journal_rotten",
-                         "file=" JOURNAL_NAME "%d position=%lld sequence=%llu", f->number, (long long)at,
-                         (unsigned long long)g.sequence);
+                         "file=" JOURNAL_NAME "%d position=%lld sequence=%llu", f->number,
+                         (long long)at, (unsigned long long)g.sequence);
             }
             take_group(r, image + at, &g);
             *expected = g.sequence + 1;

@@ -153,17 +153,20 @@ err log_manager_remove_strays(struct log_manager *m)
     return e;
 }
 
-/* R4: what the journal held is in segments that are synced; a log that was fenced by it stays so. */
+/* R4: what the journal held is in segments that are synced; a log that was fenced by it stays so.
+ */
 err log_manager_opened(struct log_manager *m)
 {
     struct journal *j = &m->journal;
-    err e = j->opened ? OK : journal_open(j, true); /* no log: there is nothing that it could hold */
+    err e =
+        j->opened ? OK : journal_open(j, true); /* no log: there is nothing that it could hold */
     if (!e && j->replay) {
         e = checkpoint_write_recovery_points(m);
     }
     e = e ? e : journal_recycle(j, m->o.journal_files);
-    if (e == ERR_NO_SPACE) { /* the next start finds it as this one did, and until then there is none
-                              */
+    if (e ==
+        ERR_NO_SPACE) { /* the next start finds it as this one did, and until then there is none
+                         */
         diag_log(m->o.diag, DIAG_WARN, "journal_off", "error=\"%s\"", err_text(e));
         e = OK;
     }

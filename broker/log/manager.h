@@ -17,17 +17,17 @@
 struct log_manager;
 
 struct log_manager_options {
-    struct store *store;       /* borrowed; data directory, locked by the owner */
-    const struct clock *clock; /* borrowed */
-    const struct diag *diag;   /* borrowed */
-    struct timers *timers;     /* borrowed; the shard's */
-    struct worker *writer;     /* borrowed: segment writes, creation, deletion */
-    struct worker *syncer;     /* borrowed: fdatasync */
-    struct worker *reader;     /* borrowed: cold reads and look-ups */
-    int32_t leader_epoch;      /* of every partition: the data directory's start number */
+    struct store *store;        /* borrowed; data directory, locked by the owner */
+    const struct clock *clock;  /* borrowed */
+    const struct diag *diag;    /* borrowed */
+    struct timers *timers;      /* borrowed; the shard's */
+    struct worker *writer;      /* borrowed: segment writes, creation, deletion */
+    struct worker *syncer;      /* borrowed: fdatasync */
+    struct worker *reader;      /* borrowed: cold reads and look-ups */
+    int32_t leader_epoch;       /* of every partition: the data directory's start number */
     int64_t journal_file_bytes; /* rivulet.journal.file.bytes */
     int journal_files;          /* rivulet.journal.files; 0: no journal, segments are synced */
-    int max_open_files;        /* segment files held open at once; least recently used are closed */
+    int max_open_files; /* segment files held open at once; least recently used are closed */
     int64_t producer_id_expiration_ms;   /* producer.id.expiration.ms */
     int64_t retention_check_interval_ms; /* log.retention.check.interval.ms */
     int64_t checkpoint_interval_ms; /* log.flush.offset.checkpoint.interval.ms; armed only while

@@ -222,18 +222,19 @@ static err put_index(struct segment *s, enum file_kind kind, const struct buf *e
 struct scan {
     struct segment *s;
     struct store_file *file;
-    int64_t size;         /* of the file */
-    int64_t position;     /* up to here it is good */
-    int64_t next_offset;  /* that must or may come */
-    int64_t end_offset;   /* of the next segment: all in this one are below it */
-    int64_t durable_from; /* what is below is durable: the recovery point, or what the journal says */
+    int64_t size;        /* of the file */
+    int64_t position;    /* up to here it is good */
+    int64_t next_offset; /* that must or may come */
+    int64_t end_offset;  /* of the next segment: all in this one are below it */
+    int64_t
+        durable_from; /* what is below is durable: the recovery point, or what the journal says */
     int64_t rewrite_from; /* position: what nothing vouches for, to be written again; -1: none */
     const struct journal_log *journal; /* NULL: it knows nothing of this log */
     size_t journal_next;               /* index of the first batch that may be needed */
-    int64_t replay_from;  /* producers know what is below */
-    struct buf index;     /* owned */
-    struct buf timeindex; /* owned */
-    bool stepped;         /* over a bad batch below the recovery point */
+    int64_t replay_from;               /* producers know what is below */
+    struct buf index;                  /* owned */
+    struct buf timeindex;              /* owned */
+    bool stepped;                      /* over a bad batch below the recovery point */
 };
 
 static void scan_time_entry(struct scan *c)
@@ -332,8 +333,8 @@ static err scan_journal(struct scan *c)
         const struct iovec v = {bytes.base, b->size};
         e = batch_header_read(b->p, b->size, &h);
         e = e ? e : store->ops->write(store->ctx, c->file, &v, 1, c->position);
-        c->size = c->position + (int64_t)b->size > c->size ? c->position + (int64_t)b->size
-                                                           : c->size;
+        c->size =
+            c->position + (int64_t)b->size > c->size ? c->position + (int64_t)b->size : c->size;
         e = e ? e : scan_batch(c, b->p, &h);
     }
     return e;
@@ -720,8 +721,8 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     struct log_manager *m = log->m;
     const int64_t checkpointed = checkpoint_value(&m->recovery_points, log->dir, 0);
     const struct journal_log *journal = journal_find(&m->journal, log_journal_id(log));
-    int64_t recovery_point = journal && journal->durable_end > checkpointed ? journal->durable_end
-                                                                           : checkpointed;
+    int64_t recovery_point =
+        journal && journal->durable_end > checkpointed ? journal->durable_end : checkpointed;
     bool good = true;
     bool epochs_good = true;
     bool ended_there = false;
@@ -735,8 +736,9 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     /* Something was written since the last checkpoint; or the log was rolled, and neither the seal
      * of the segment before nor the name of the new one need be durable. */
     bool rolled = log->segment_count > 1 && log_active(log)->written_size == 0;
-    if (!ended && !clean && (log->next_offset != checkpointed || recovery_point != checkpointed ||
-                             snapshot < 0 || rolled)) {
+    if (!ended && !clean &&
+        (log->next_offset != checkpointed || recovery_point != checkpointed || snapshot < 0 ||
+         rolled)) {
         ended = ERR_CORRUPT;
     }
     if (ended == ERR_CORRUPT) {
@@ -769,7 +771,8 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     log->fresh = true;
     log_active(log)->fresh = true;
     log->snapshot_offset = snapshot;
-    /* Its indexes and producers were recorded with the checkpoint alone; a fence is recorded too. */
+    /* Its indexes and producers were recorded with the checkpoint alone; a fence is recorded too.
+     */
     recovery_point = log->fenced || ended_there ? recovery_point : checkpointed;
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;

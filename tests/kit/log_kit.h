@@ -23,10 +23,10 @@ struct log_kit {
     struct log_manager *m; /* NULL: stopped */
     struct log_config config;
     struct uuid ids[LOG_KIT_LOGS]; /* of topics "t0", "t1", ...; partition 0 */
-    int64_t journal_file_bytes; /* small: it wraps around soon */
+    int64_t journal_file_bytes;    /* small: it wraps around soon */
     int journal_files;
-    int32_t epoch;                 /* start number */
-    bool printed;                  /* log lines go to standard error */
+    int32_t epoch; /* start number */
+    bool printed;  /* log lines go to standard error */
 };
 
 void log_kit_init(struct log_kit *k, uint64_t seed);
