@@ -35,7 +35,8 @@ enum {
                                  than to write them twice */
     RECORDED_BYTES = 1024 * 1024, /* of all records that wait for a sync group; beyond it segments
                                      are synced */
-    SYNC_AGAIN_MS = 100,          /* after a sync that wanted a descriptor */
+    UNSAID_GROUPS = 16,  /* of synced segments alone, before the journal says how far they go */
+    SYNC_AGAIN_MS = 100, /* after a sync that wanted a descriptor */
 };
 
 struct write_part {
@@ -895,7 +896,11 @@ static void sync_begin(struct log_manager *m)
 {
     int items = list_count(&m->unsynced) + list_count(&m->recorded);
     struct sync_group *g = sync_create(m, items, list_count(&m->written));
-    sync_reserve(g, m->recorded_bytes + journal_end_size() * (size_t)items);
+    /* A group of large runs costs no second sync: how far it goes is said with a later one. */
+    if (!list_empty(&m->recorded) || ++m->unsaid_groups >= UNSAID_GROUPS) {
+        sync_reserve(g, m->recorded_bytes + journal_end_size() * (size_t)items);
+        m->unsaid_groups = 0;
+    }
     list_each(node, &m->unsynced)
     {
         list_entry(node, struct segment, sync_link)->log->direct = true;
@@ -908,6 +913,8 @@ static void sync_begin(struct log_manager *m)
         g->logs[g->log_count++] = (struct sync_log){log, log->written};
         if (log->direct && g->has_place) {
             journal_add_end(&g->ends, log_journal_id(log), log->written.offset);
+        } else if (log->direct) {
+            log->carried = m->carry = true;
         }
         log->direct = false;
     }

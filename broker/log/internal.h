@@ -197,6 +197,7 @@ struct log_manager {
     struct checkpoint *checkpointing; /* under way; NULL */
     bool checkpoint_failed;           /* the last one: something of it was not written */
     struct journal journal;
+    int unsaid_groups;         /* sync groups since the journal said how far logs are durable */
     bool carry;                /* some log is `carried` */
     bool journal_wanted;       /* a group found no place in it */
     bool journal_said;         /* that a file could not be made or cleared: once */
