@@ -7,6 +7,8 @@ MAKEFLAGS += --no-builtin-rules # or make looks for a way to make the .d files, 
 
 MODE   ?= release
 CC     ?= cc
+NM      ?= nm
+OBJCOPY ?= objcopy
 PREFIX ?= /usr/local
 B      := build/$(MODE)
 GEN    := build/gen
@@ -40,7 +42,7 @@ endif
 VERSION  := 0.1.0
 CFLAGS   := $(BASE) $(FLAGS_$(MODE)) -DRIVULET_VERSION='"$(VERSION)"'
 LDFLAGS  := $(LINK) $(LINK_$(MODE))
-CODECS   := -lz -lsnappy -llz4 -lzstd -lisal
+CODECS   := -lz -lsnappy -llz4 -lzstd
 LIBS     := $(CODECS) -luv -lpthread
 
 # ---- what there is
@@ -57,6 +59,7 @@ UNIT_SRC     := $(wildcard tests/unit/test_*.c)
 WIRE_SRC     := $(wildcard tests/wire/test_*.c)
 SIM_SRC      := $(wildcard tests/sim/test_*.c)
 FUZZ_SRC     := $(wildcard tests/fuzz/fuzz_*.c)
+PEER_SRC     := $(wildcard tests/peers/librivulet/*.c)
 
 # What is made, a line each; V=1 shows the commands.
 Q   := $(if $(V),,@)
@@ -66,23 +69,24 @@ objs = $(patsubst %.c,$(B)/%.o,$(1))
 GEN_OBJ  := $(patsubst protocol/schema/%.msg,$(B)/gen/%.o,$(SCHEMAS)) $(if $(SCHEMAS),$(B)/gen/apis.o)
 LOW_LIB  := $(B)/libbase.a $(B)/libprotocol.a
 BROKER_LIB := $(if $(BROKER_SRC),$(B)/librivuletd.a)
-CLIENT_LIB := $(if $(CLIENT_SRC),$(B)/librivulet.a)
+CLIENT_LIB := $(if $(CLIENT_SRC),$(B)/libclient.a)
+LIBRARY    := $(if $(filter release,$(MODE)),build/librivulet.a build/librivulet.so.0)
 KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop tidy docs docs-check format fuzz peers bench install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
-all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
+all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|tidy|docs|format|cov|fuzz|peers|bench|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
-build/schemac: protocol/schemac.c
+build/schemac: protocol/schemac.c protocol/fallback.def
 	@mkdir -p build
 	$(SAY)$@
 	$(Q)$(CC) -std=c17 -D_GNU_SOURCE -O1 -g -I. $(WARN) -o $@ $<
@@ -114,7 +118,7 @@ endef
 
 $(B)/libbase.a: $(call objs,$(BASE_SRC)) ; $(archive)
 $(B)/libprotocol.a: $(call objs,$(PROTOCOL_SRC)) $(GEN_OBJ) ; $(archive)
-$(B)/librivulet.a: $(call objs,$(CLIENT_SRC)) ; $(archive)
+$(B)/libclient.a: $(call objs,$(CLIENT_SRC)) ; $(archive)
 $(B)/librivuletd.a: $(call objs,$(BROKER_SRC)) ; $(archive)
 $(B)/libkit.a: $(call objs,$(KIT_SRC)) ; $(archive)
 
@@ -130,6 +134,46 @@ build/rivuletd: build/release/rivuletd
 	@ln -f $< $@
 build/rivulet: build/release/rivulet
 	@ln -f $< $@
+
+# ---- librivulet, to install: client/ with what it needs of base/ and protocol/, made for size but for the paths that every record takes. Of
+# the generated tables only those are in it that client/ includes. What is not in rivulet.h is hidden; the archive is one object with nothing
+# else to link to, so that no name of ours meets one of the program's.
+
+HOT        := base/crc32c
+LIB_SCHEMA := $(sort $(shell sed -n 's|^\#include "gen/\(.*\)\.h"|\1|p' $(wildcard client/*.[ch])))
+LIB_OBJ    := $(patsubst %.c,$(B)/lib/%.o,$(BASE_SRC) $(PROTOCOL_SRC) $(CLIENT_SRC)) $(patsubst %,$(B)/lib/gen/%.o,$(LIB_SCHEMA) some_apis)
+LIB_GCC    := $(shell $(CC) --version 2>/dev/null | grep -qi clang || echo yes)
+LIB_SMALL  := $(if $(LIB_GCC),-Oz -fno-plt,-Oz)
+LIB_PIC    := -fPIC -fstack-protector -fvisibility=hidden -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables
+LIB_FLAGS  := $(filter-out -fPIE -O2 -fstack-protector-strong,$(CFLAGS)) $(LIB_PIC) $(if $(LIB_GCC),-flto -ffat-lto-objects) -DRIVULET_CLIENT_ONLY
+LIB_NEEDS  := -lz -lsnappy -llz4 -lzstd
+# Relocations in a tenth of the room, where the C library can read them (glibc 2.36).
+LIB_LINK   := -shared $(if $(LIB_GCC),-flto=2) $(LIB_SMALL) $(LIB_PIC) -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,-z,relro,-z,now -Wl,-z,defs -Wl,--as-needed -Wl,-soname,librivulet.so.0 \
+              -Wl,--version-script=client/rivulet.map \
+              $(shell grep -qs GLIBC_ABI_DT_RELR "$$($(CC) -print-file-name=libc.so.6)" && echo -Wl,-z,pack-relative-relocs)
+
+$(GEN)/some_apis.c: build/schemac $(SCHEMAS) $(wildcard client/*.[ch]) | $(GEN)/.done
+	$(Q)build/schemac --some '$(LIB_SCHEMA)' $(GEN) $(SCHEMAS)
+
+$(patsubst %,$(B)/lib/%.o,$(HOT)): LIB_SPEED := -O2
+$(B)/lib/gen/%.o: $(GEN)/.done $(GEN)/some_apis.c
+	@mkdir -p $(@D)
+	$(SAY)$@
+	$(Q)$(CC) $(LIB_FLAGS) $(LIB_SMALL) -MMD -MP -c -o $@ $(GEN)/$*.c
+$(B)/lib/%.o: %.c $(GEN)/.done
+	@mkdir -p $(@D)
+	$(SAY)$@
+	$(Q)$(CC) $(LIB_FLAGS) $(or $(LIB_SPEED),$(LIB_SMALL)) -MMD -MP -c -o $@ $<
+
+build/librivulet.so.0: $(LIB_OBJ) client/rivulet.map
+	$(SAY)$@
+	$(Q)$(CC) $(LIB_LINK) -o $@ $(LIB_OBJ) $(LIB_NEEDS)
+build/librivulet.a: $(LIB_OBJ) build/librivulet.so.0
+	$(SAY)$@
+	$(Q)$(CC) -r -nostdlib $(if $(LIB_GCC),-fno-lto -fno-use-linker-plugin) -Wl,--gc-sections $$($(NM) -D --defined-only --format=just-symbols build/librivulet.so.0 | sed -n 's/^\(rv_[a-z_]*\).*/-Wl,-u,\1/p') -o $(B)/lib/rivulet.o $(LIB_OBJ)
+	$(Q)$(OBJCOPY) --localize-hidden --wildcard -R '.gnu.lto_*' -R '.gnu.debuglto_*' $(B)/lib/rivulet.o
+	@rm -f $@
+	$(Q)$(AR) rcs $@ $(B)/lib/rivulet.o
 
 # ---- tests: each file of tests/{unit,wire,sim} is one program. One that sweeps allocation failures is called *_oom.c and gets the failing
 # allocator in the place of base/mem.c.
@@ -169,6 +213,13 @@ test: deps
 check: all $(TESTS)
 	@$(call run_tests,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC)) $(if $(filter release,$(MODE)),$(wildcard tests/scripts/test_*))
 
+# The client's tests, and the base and the wire that it is made of, in valgrind: what asan does not see is memory that was never written.
+VALGRIND_SRC := $(filter tests/unit/test_client_% tests/unit/test_assignors.c tests/unit/test_base.c tests/unit/test_batch.c tests/unit/test_wire.c,$(UNIT_SRC))
+.PHONY: valgrind
+valgrind: $(patsubst %.c,$(B)/%,$(VALGRIND_SRC))
+	@tools/packaging/deps.sh valgrind
+	@RUNNER='valgrind -q --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite,indirect' $(call run_tests,$(VALGRIND_SRC))
+
 # Lines covered by unit, wire and sim tests, by room.
 .PHONY: cov
 cov:
@@ -189,25 +240,34 @@ demo: all
 	tests/demo/run
 killloop: all
 	tests/killloop/run --cycles $(or $(CYCLES),200)
-peers: all
+killloop-client: all
+	tests/killloop/run_client --rounds $(or $(ROUNDS),100)
+peers: all peer-programs
 	tests/peers/run
+# The programs on librivulet that tests/peers and tests/killloop start.
+peer-programs: $(patsubst %.c,$(B)/%,$(PEER_SRC))
 fresh:
 	tests/fresh.sh
 bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 	tests/bench/run $(ARGS)
+bench-client: all
+	tests/bench/client/run $(ARGS)
 fuzz:
 	tests/fuzz/run $(or $(TIME),60)
 
 # Reference pages that are made from the tables of the source; docs-check fails when they are not as the tables are now.
 APIS_MD   = awk -f docs/apis.awk broker/api/apis.def $(SCHEMAS)
 CONFIG_MD = build/rivuletd --print-config-docs
+CLI_MD    = build/rivulet --markdown
 
 docs: all
 	$(APIS_MD) >docs/APIS.md
 	$(if $(wildcard broker/main.c),$(CONFIG_MD) >docs/CONFIG.md)
+	$(if $(wildcard tools/main.c),$(CLI_MD) >docs/CLI.md)
 docs-check: all
 	@$(APIS_MD) | cmp - docs/APIS.md || { echo "docs/APIS.md is stale: make docs"; exit 1; }
 	@$(if $(wildcard broker/main.c),$(CONFIG_MD) | cmp - docs/CONFIG.md || { echo "docs/CONFIG.md is stale: make docs"; exit 1; })
+	@$(if $(wildcard tools/main.c),$(CLI_MD) | cmp - docs/CLI.md || { echo "docs/CLI.md is stale: make docs"; exit 1; })
 
 SOURCES := $(wildcard base/*.[ch] protocol/*.[ch] client/*.[ch] broker/*.[ch] broker/*/*.[ch] tools/*.[ch] tests/*/*.[ch])
 format:
@@ -216,10 +276,35 @@ tidy:
 	@$(MAKE) --no-print-directory MODE=release all
 	tests/tidy/run
 
-install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/doc/rivulet
-	install -m 755 build/rivuletd build/rivulet $(DESTDIR)$(PREFIX)/bin
-	install -m 644 README.md LICENSE docs/*.md $(DESTDIR)$(PREFIX)/share/doc/rivulet
+# Manual pages: of rivulet from the table of its verbs, of rivuletd by hand.
+.PHONY: man
+man: all
+	@command -v scdoc >/dev/null || { echo "scdoc is missing: tools/packaging/deps.sh installs it"; exit 1; }
+	@mkdir -p build/man
+	@set -e; for page in $$(build/rivulet --man); do build/rivulet --man $$page | scdoc >build/man/$$page.1; done
+	@scdoc <docs/rivuletd.8.scd >build/man/rivuletd.8
+
+# The .pc file finds its prefix from where it is, so that an installed tree can be moved.
+TO    := $(DESTDIR)$(PREFIX)
+SHARE := $(TO)/share
+install: all man
+	install -d $(TO)/bin $(TO)/include $(TO)/lib/pkgconfig $(SHARE)/doc/rivulet/examples $(SHARE)/man/man1 $(SHARE)/man/man8
+	install -m 755 build/rivuletd build/rivulet $(TO)/bin
+	install -m 644 client/rivulet.h $(TO)/include
+	install -m 644 build/librivulet.a $(TO)/lib
+	install -m 755 build/librivulet.so.0 $(TO)/lib/librivulet.so.$(VERSION)
+	ln -sf librivulet.so.$(VERSION) $(TO)/lib/librivulet.so.0
+	ln -sf librivulet.so.0 $(TO)/lib/librivulet.so
+	sed 's/@VERSION@/$(VERSION)/' client/rivulet.pc.in >$(TO)/lib/pkgconfig/rivulet.pc
+	chmod 644 $(TO)/lib/pkgconfig/rivulet.pc
+	install -m 644 README.md LICENSE docs/*.md $(SHARE)/doc/rivulet
+	install -m 644 examples/* $(SHARE)/doc/rivulet/examples
+	install -m 644 build/man/*.1 $(SHARE)/man/man1
+	install -m 644 build/man/*.8 $(SHARE)/man/man8
+	install -d $(SHARE)/bash-completion/completions $(SHARE)/zsh/site-functions $(SHARE)/fish/vendor_completions.d
+	build/rivulet completion bash >$(SHARE)/bash-completion/completions/rivulet
+	build/rivulet completion zsh >$(SHARE)/zsh/site-functions/_rivulet
+	build/rivulet completion fish >$(SHARE)/fish/vendor_completions.d/rivulet.fish
 
 clean:
 	rm -rf build

@@ -18,4 +18,8 @@ _Noreturn void check_failed(const char *expression, const char *file, int line);
  * EXIT_STORAGE. */
 _Noreturn void storage_fatal(const char *what, const char *path, int error_number);
 
+#ifdef RIVULET_CLIENT_ONLY /* a small library: file and line say which */
+#define check(cond) ((cond) ? (void)0 : check_failed("", __FILE__, __LINE__))
+#else
 #define check(cond) ((cond) ? (void)0 : check_failed(#cond, __FILE__, __LINE__))
+#endif

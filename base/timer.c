@@ -1,8 +1,13 @@
-/* Invariants: 1. heap[i]->place == i for 1 <= i <= count; 2. no timer is before its parent. */
+/* A pairing heap. Invariants:
+ * 1. no timer is before its parent, and the root is the earliest;
+ * 2. an armed timer's prev is the sibling before it, or its parent when it is the first child, or
+ * itself when it is the root; it is NULL when the timer is not armed.
+ */
 #include "base/timer.h"
 
 #include "base/check.h"
-#include "base/mem.h"
+
+#include <stddef.h>
 
 void timers_init(struct timers *t)
 {
@@ -11,10 +16,9 @@ void timers_init(struct timers *t)
 
 void timers_finish(struct timers *t)
 {
-    for (size_t i = 1; i <= t->count; i++) {
-        t->heap[i]->place = 0;
+    while (t->root) {
+        timer_disarm(t, t->root);
     }
-    mem_free(t->heap);
     *t = (struct timers){0};
 }
 
@@ -28,82 +32,101 @@ static bool before(const struct timer *a, const struct timer *b)
     return a->deadline_ms != b->deadline_ms ? a->deadline_ms < b->deadline_ms : a->order < b->order;
 }
 
-static void put(struct timers *t, size_t place, struct timer *timer)
+/* The later of two roots without siblings becomes the first child of the other. */
+static struct timer *joined(struct timer *a, struct timer *b)
 {
-    t->heap[place] = timer;
-    timer->place = place;
+    if (before(b, a)) {
+        struct timer *earlier = b;
+        b = a;
+        a = earlier;
+    }
+    b->prev = a;
+    b->next = a->child;
+    if (a->child) {
+        a->child->prev = b;
+    }
+    a->child = b;
+    return a;
 }
 
-static void sift_up(struct timers *t, size_t place)
+/* One root out of siblings: joined in pairs from the front, the pairs then from the back. */
+static struct timer *root_of(struct timer *siblings)
 {
-    struct timer *timer = t->heap[place];
-    while (place > 1 && before(timer, t->heap[place / 2])) {
-        put(t, place, t->heap[place / 2]);
-        place /= 2;
+    struct timer *pairs = NULL;
+    while (siblings) {
+        struct timer *a = siblings;
+        struct timer *b = a->next;
+        siblings = b ? b->next : NULL;
+        a->next = NULL;
+        if (b) {
+            b->next = NULL;
+            a = joined(a, b);
+        }
+        a->next = pairs;
+        pairs = a;
     }
-    put(t, place, timer);
+    struct timer *root = NULL;
+    while (pairs) {
+        struct timer *pair = pairs;
+        pairs = pair->next;
+        pair->next = NULL;
+        root = root ? joined(root, pair) : pair;
+    }
+    return root;
 }
 
-static void sift_down(struct timers *t, size_t place)
+static void root_set(struct timers *t, struct timer *root)
 {
-    struct timer *timer = t->heap[place];
-    for (;;) {
-        size_t child = place * 2;
-        if (child > t->count) {
-            break;
-        }
-        if (child < t->count && before(t->heap[child + 1], t->heap[child])) {
-            child++;
-        }
-        if (!before(t->heap[child], timer)) {
-            break;
-        }
-        put(t, place, t->heap[child]);
-        place = child;
+    t->root = root;
+    if (root) {
+        root->prev = root;
+        root->next = NULL;
     }
-    put(t, place, timer);
 }
 
 void timer_disarm(struct timers *t, struct timer *timer)
 {
-    size_t place = timer->place;
-    if (!place) {
+    if (!timer_armed(timer)) {
         return;
     }
-    check(place <= t->count && t->heap[place] == timer); /* invariant 1 */
-    struct timer *last = t->heap[t->count--];
-    timer->place = 0;
-    if (last != timer) {
-        put(t, place, last);
-        sift_up(t, place);
-        sift_down(t, last->place);
+    struct timer *below = root_of(timer->child);
+    if (timer == t->root) {
+        root_set(t, below);
+    } else {
+        check(timer->prev != timer); /* invariant 2: the root of another heap? */
+        if (timer->prev->child == timer) {
+            timer->prev->child = timer->next;
+        } else {
+            timer->prev->next = timer->next;
+        }
+        if (timer->next) {
+            timer->next->prev = timer->prev;
+        }
+        if (below) {
+            root_set(t, joined(t->root, below));
+        }
     }
+    timer->child = timer->next = timer->prev = NULL;
 }
 
 void timer_arm(struct timers *t, struct timer *timer, int64_t deadline_ms)
 {
     timer_disarm(t, timer);
-    if (t->count + 2 > t->size) {
-        t->size = t->size ? t->size * 2 : 16;
-        t->heap = mem_need_resize(t->heap, t->size * sizeof *t->heap);
-    }
     timer->deadline_ms = deadline_ms;
     timer->order = t->next_order++;
-    t->count++;
-    put(t, t->count, timer);
-    sift_up(t, t->count);
+    root_set(t, t->root ? joined(t->root, timer) : timer);
 }
 
 int64_t timers_next_ms(const struct timers *t)
 {
-    return t->count ? t->heap[1]->deadline_ms : INT64_MAX;
+    return t->root ? t->root->deadline_ms : INT64_MAX;
 }
 
 void timers_run(struct timers *t, int64_t now_ms)
 {
     uint64_t stop = t->next_order;
-    while (t->count && t->heap[1]->deadline_ms <= now_ms && t->heap[1]->order < stop) {
-        struct timer *timer = t->heap[1];
+    while (t->root && t->root->deadline_ms <= now_ms && t->root->order < stop) {
+        struct timer *timer = t->root;
         timer_disarm(t, timer);
         timer->fire(timer);
     }

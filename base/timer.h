@@ -1,6 +1,7 @@
 /* timer: deadlines of one thread, without an event loop.
  *
- * A `struct timers` is a binary heap of intrusive timers ordered by (deadline, order of arming).
+ * A `struct timers` is a heap of intrusive timers ordered by (deadline, order of arming); arming
+ * needs no memory and cannot fail.
  * The server drives it from one uv_timer (timers_next_ms says when), simulations from their virtual
  * clock. A timer fires at most once for each arming; its callback may arm, disarm or free any
  * timer, itself too.
@@ -15,13 +16,11 @@ struct timer {
     void (*fire)(struct timer *timer); /* called by timers_run; container_of gives the context */
     int64_t deadline_ms;               /* monotonic */
     uint64_t order;                    /* of arming: breaks ties, so that runs repeat */
-    size_t place;                      /* 1-based place in the heap; 0 = not armed */
+    struct timer *child, *next, *prev; /* in the heap; prev is NULL when it is not armed */
 };
 
 struct timers {
-    struct timer **heap; /* owned array of borrowed timers; heap[0] is unused */
-    size_t count;        /* armed timers */
-    size_t size;         /* slots of heap */
+    struct timer *root;  /* the earliest; borrowed, as all below it. NULL: none is armed */
     uint64_t next_order; /* of the next arming */
 };
 
@@ -35,7 +34,7 @@ void timer_disarm(struct timers *t, struct timer *timer); /* takes an unarmed on
 
 static inline bool timer_armed(const struct timer *timer)
 {
-    return timer->place != 0;
+    return timer->prev != NULL;
 }
 
 int64_t timers_next_ms(

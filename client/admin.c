@@ -1,4 +1,5 @@
 #include "client/ask.h"
+#include "gen/create_partitions.h"
 #include "gen/create_topics.h"
 #include "gen/delete_topics.h"
 #include "gen/describe_configs.h"
@@ -79,6 +80,23 @@ static int create_code(const void *response)
     return r->topics_count > 0 ? r->topics[0].error_code : RV_OK;
 }
 
+/* The brokers hear of a topic a little later than the controller. Whoever has made one wants to use
+ * it: waits until it is shown, or time is up; it is there in any case. */
+static void topic_shown(struct rv_client *c, const char *name, int64_t deadline_ms)
+{
+    struct topic *t = NULL;
+    for (int failures = 0;
+         client_now(c) < deadline_ms &&
+         topic_wait(c, name, deadline_ms, &t, NULL) == KERR_UNKNOWN_TOPIC_OR_PARTITION;
+         failures++) {
+        int64_t until =
+            client_now(c) + client_backoff(c, setting(c, OPT_RETRY_BACKOFF_MS),
+                                           setting(c, OPT_RETRY_BACKOFF_MAX_MS), failures);
+        while (client_turn_until(c, until < deadline_ms ? until : deadline_ms)) {
+        }
+    }
+}
+
 int rv_topic_create(struct rv_client *client, const char *topic, int32_t partitions,
                     const struct rv_option *configs, int timeout_ms, struct rv_error *ret_error)
 {
@@ -123,6 +141,54 @@ int rv_topic_create(struct rv_client *client, const char *topic, int32_t partiti
     }
     ask_finish(&q);
     arena_finish(&a);
+    if (code == RV_OK) {
+        topic_shown(client, topic, q.deadline_ms);
+    }
+    return code;
+}
+
+static int grow_code(const void *response)
+{
+    const struct create_partitions_response *r = response;
+    int code = r->results_count > 0 ? r->results[0].error_code : RV_OK;
+    return code == KERR_UNKNOWN_TOPIC_OR_PARTITION ? RV_OK : code; /* that is an answer */
+}
+
+int rv_topic_grow(struct rv_client *client, const char *topic, int32_t partitions, int timeout_ms,
+                  struct rv_error *ret_error)
+{
+    char what[WHAT_SIZE];
+    snprintf(what, sizeof what, "grow topic %.200s", topic);
+    struct create_partitions_request request;
+    create_partitions_request_init(&request);
+    struct create_partitions_request_topic t;
+    create_partitions_request_topic_init(&t);
+    t.name = str_of(topic);
+    t.count = partitions;
+    t.assignments = NULL;
+    t.assignments_count = -1;
+    struct ask q = {.client = client,
+                    .api_key = 37,
+                    .request = &request,
+                    .target = ASK_CONTROLLER,
+                    .deadline_ms = client_deadline(client, timeout_ms),
+                    .code_of = grow_code,
+                    .what = what};
+    request.topics = &t;
+    request.topics_count = 1;
+    request.timeout_ms = time_left(&q);
+    int code = ask(&q, ret_error);
+    if (code == RV_OK) {
+        const struct create_partitions_response *r = q.response;
+        if (r->results_count != 1) {
+            code = error_set(ret_error, RV_E_PROTOCOL, "%s: the answer is about %d topics", what,
+                             (int)r->results_count);
+        } else if (r->results[0].error_code) {
+            code =
+                ask_refused(&q, r->results[0].error_code, r->results[0].error_message, ret_error);
+        }
+    }
+    ask_finish(&q);
     return code;
 }
 

@@ -2,6 +2,7 @@
 #include "gen/consumer_protocol_assignment.h"
 #include "gen/delete_groups.h"
 #include "gen/describe_groups.h"
+#include "gen/leave_group.h"
 #include "gen/list_groups.h"
 #include "gen/offset_commit.h"
 #include "gen/offset_fetch.h"
@@ -463,5 +464,68 @@ int rv_group_delete(struct rv_client *client, const char *group, int timeout_ms,
         code = ask_refused(&q, delete_code(q.response), (struct str){0}, ret_error);
     }
     ask_finish(&q);
+    return code;
+}
+
+/* ---- remove members ---- */
+
+static int leave_code(const void *response)
+{
+    const struct leave_group_response *r = response;
+    int code = r->error_code;
+    for (int32_t i = 0; code == RV_OK && i < r->members_count; i++) {
+        if (r->members[i].error_code != KERR_UNKNOWN_MEMBER_ID) { /* gone is gone */
+            code = r->members[i].error_code;
+        }
+    }
+    return code;
+}
+
+static int members_leave(struct rv_client *client, const struct rv_group *g, int64_t deadline_ms,
+                         struct rv_error *ret_error)
+{
+    char what[WHAT_SIZE];
+    snprintf(what, sizeof what, "remove the members of group %.200s", g->group);
+    struct arena a;
+    arena_init(&a, GROUP_ARENA_LIMIT);
+    struct leave_group_request request;
+    leave_group_request_init(&request);
+    request.group_id = str_of(g->group);
+    request.members_count = (int32_t)g->member_count;
+    request.members = wire_array(&a, &leave_group_request_member_table, request.members_count);
+    int code = request.members ? RV_OK : error_memory(ret_error);
+    for (int32_t i = 0; code == RV_OK && i < request.members_count; i++) {
+        request.members[i].member_id = str_of(g->members[i].id);
+        request.members[i].group_instance_id = str_of(g->members[i].instance_id);
+        request.members[i].reason = STR("removed by an administrator");
+    }
+    struct ask q = {.client = client,
+                    .api_key = 13,
+                    .min_version = 3, /* several members */
+                    .request = &request,
+                    .target = ASK_COORDINATOR,
+                    .group = g->group,
+                    .deadline_ms = deadline_ms,
+                    .code_of = leave_code,
+                    .what = what};
+    code = code == RV_OK ? ask(&q, ret_error) : code;
+    if (code == RV_OK && leave_code(q.response)) {
+        code = ask_refused(&q, leave_code(q.response), (struct str){0}, ret_error);
+    }
+    ask_finish(&q);
+    arena_finish(&a);
+    return code;
+}
+
+int rv_group_remove_members(struct rv_client *client, const char *group, int timeout_ms,
+                            struct rv_error *ret_error)
+{
+    int64_t deadline_ms = client_deadline(client, timeout_ms);
+    struct rv_group *g;
+    int code = rv_group_describe(client, group, timeout_ms, &g, ret_error);
+    if (code == RV_OK) {
+        code = g->member_count ? members_leave(client, g, deadline_ms, ret_error) : RV_OK;
+        rv_free(g);
+    }
     return code;
 }

@@ -158,6 +158,7 @@ static int coordinator_find(struct ask *q, int32_t *ret_node, struct rv_error *r
     struct find_coordinator_request request;
     find_coordinator_request_init(&request);
     request.key = str_of(q->group);
+    request.key_type = q->key_type;
     struct ask find = {.client = q->client,
                        .api_key = 10,
                        .max_version = 3,
@@ -177,6 +178,13 @@ static int coordinator_find(struct ask *q, int32_t *ret_node, struct rv_error *r
     return code;
 }
 
+static void coordinator_is(struct ask *q, int32_t node)
+{
+    if (q->target == ASK_COORDINATOR && q->coordinator) {
+        *q->coordinator = node;
+    }
+}
+
 static int target_conn(struct ask *q, struct conn **ret_conn, struct rv_error *ret_error)
 {
     struct rv_client *c = q->client;
@@ -186,7 +194,8 @@ static int target_conn(struct ask *q, struct conn **ret_conn, struct rv_error *r
         code = brokers_wait(c, q->deadline_ms, ret_error);
     }
     if (code == RV_OK && q->target == ASK_COORDINATOR) {
-        code = coordinator_find(q, &node, ret_error);
+        node = q->coordinator ? *q->coordinator : -1;
+        code = node >= 0 ? RV_OK : coordinator_find(q, &node, ret_error);
     }
     if (code != RV_OK) {
         return code;
@@ -195,6 +204,7 @@ static int target_conn(struct ask *q, struct conn **ret_conn, struct rv_error *r
     struct conn *k = q->target == ASK_ANY || (q->target == ASK_CONTROLLER && node < 0)
                          ? conn_any(c, LANE_CONTROL)
                          : conn_get(c, node, LANE_CONTROL);
+    coordinator_is(q, k ? node : -1);
     if (!k) {
         c->meta.brokers_wanted = true;
         meta_refresh(&c->meta);
@@ -220,7 +230,7 @@ static void ask_pause(struct ask *q, int code, int failures)
         c->meta.brokers_wanted = true;
         meta_refresh(&c->meta);
     }
-    int64_t until = client_now(c) + client_backoff(c, setting(c, OPT_RETRY_BACKOFF_MS),
+    int64_t until = client_now(c) + client_backoff(c, error_backoff_ms(c, code),
                                                    setting(c, OPT_RETRY_BACKOFF_MAX_MS), failures);
     until = until < q->deadline_ms ? until : q->deadline_ms;
     while (client_turn_until(c, until)) {
@@ -245,6 +255,9 @@ int ask(struct ask *q, struct rv_error *ret_error)
             return code;
         }
         q->unsure |= (error_flags(verdict) & RV_UNSURE) != 0;
+        if (error_is_coordinator(verdict)) {
+            coordinator_is(q, -1);
+        }
         ask_pause(q, verdict, failures);
     }
 }

@@ -11,6 +11,8 @@ struct arena *result_arena(void *result); /* for what the result points to */
 const char *result_text(void *result,
                         struct str s); /* a 0-terminated copy; "" for null. NULL: no memory */
 
+enum { COORDINATOR_OF_GROUP = 0, COORDINATOR_OF_TRANSACTION = 1 };
+
 enum ask_target { ASK_ANY, ASK_CONTROLLER, ASK_NODE, ASK_COORDINATOR };
 
 struct ask {
@@ -23,7 +25,10 @@ struct ask {
     size_t raw_size;                  /* bytes */
     enum ask_target target;
     int32_t node;                         /* of ASK_NODE */
-    const char *group;                    /* of ASK_COORDINATOR */
+    const char *group;                    /* of ASK_COORDINATOR: the group or transactional id */
+    int8_t key_type;                      /* of ASK_COORDINATOR: COORDINATOR_OF_* */
+    int32_t *coordinator;                 /* of ASK_COORDINATOR: broker id that is remembered, -1:
+                                             none; borrowed; NULL: it is found anew */
     int64_t deadline_ms;                  /* monotonic */
     int (*code_of)(const void *response); /* the code that decides on a retry; NULL: never one */
     const char *what;                     /* for texts: "create topic t" */

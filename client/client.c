@@ -1,6 +1,7 @@
 #include "client/client.h"
 
 #include "base/mem.h"
+#include "protocol/error.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -10,7 +11,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-enum { EVENTS_A_TURN = 64, LOG_LINE_SIZE = 400 };
+enum { EVENTS_A_TURN = 64, LOG_LINE_SIZE = 400, CONCURRENT_BACKOFF_MS = 20 };
 
 void client_log(struct rv_client *c, enum rv_level level, const char *format, ...)
 {
@@ -40,6 +41,15 @@ int64_t client_backoff(struct rv_client *c, int64_t base_ms, int64_t most_ms, in
     return ms - ms / 5 + (int64_t)rng_below(&c->rng, (uint64_t)(ms * 2 / 5 + 1));
 }
 
+int64_t error_backoff_ms(const struct rv_client *c, int code)
+{
+    int64_t ms = setting(c, OPT_RETRY_BACKOFF_MS);
+    /* The markers of the transaction before are being written: a matter of milliseconds. */
+    return code == KERR_CONCURRENT_TRANSACTIONS && ms > CONCURRENT_BACKOFF_MS
+               ? CONCURRENT_BACKOFF_MS
+               : ms;
+}
+
 /* ---- open and close ---- */
 
 int rv_client_open(const struct rv_option *options, struct rv_client **ret_client,
@@ -48,6 +58,11 @@ int rv_client_open(const struct rv_option *options, struct rv_client **ret_clien
     struct rv_client *c = mem_zero(1, sizeof *c);
     if (!c) {
         return error_memory(ret_error);
+    }
+    int e = helper_init(&c->helper);
+    if (e) {
+        mem_free(c);
+        return error_set(ret_error, RV_E_MEMORY, "no lock: %s", strerror(e));
     }
     c->epoll_fd = -1;
     c->clock = &clock_real;
@@ -61,6 +76,7 @@ int rv_client_open(const struct rv_option *options, struct rv_client **ret_clien
     rand_system(&seed, sizeof seed);
     rng_init(&c->rng, seed);
     meta_init(&c->meta, c);
+    c->features_epoch = -1;
     int code = settings_init(&c->settings, options, ret_error);
     if (code == RV_OK) {
         code = conns_init(c, ret_error);
@@ -84,6 +100,7 @@ void rv_client_close(struct rv_client *client)
     if (!client) {
         return;
     }
+    rv_thread_stop(client);
     meta_finish(&client->meta);
     conns_finish(client);
     timers_finish(&client->timers);
@@ -91,6 +108,7 @@ void rv_client_close(struct rv_client *client)
         close(client->epoll_fd);
     }
     settings_finish(&client->settings);
+    helper_finish(&client->helper);
     mem_free(client);
 }
 
@@ -123,6 +141,12 @@ void client_turn(struct rv_client *c, int timeout_ms)
     if (due_ms >= 0 && due_ms < timeout_ms) {
         timeout_ms = due_ms;
     }
+    if (c->helper.runs && timeout_ms > 0) {
+        c->in_turn = false;
+        helper_wait(c, timeout_ms);
+        c->in_turn = true;
+        timeout_ms = 0;
+    }
     int n = epoll_wait(c->epoll_fd, events, EVENTS_A_TURN, timeout_ms);
     for (int i = 0; i < n; i++) {
         conn_on_event(events[i].data.ptr, events[i].events);
@@ -133,6 +157,7 @@ void client_turn(struct rv_client *c, int timeout_ms)
     client_pump(c);
     conns_flush(c);
     c->in_turn = false;
+    helper_told(c);
 }
 
 int rv_fd(const struct rv_client *client)

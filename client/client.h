@@ -11,6 +11,7 @@
 #include "client/error.h"
 #include "client/meta.h"
 #include "client/options.h"
+#include "client/thread.h"
 
 struct bootstrap {
     char host[HOST_LIMIT];
@@ -36,6 +37,8 @@ struct rv_client {
     int bootstrap_count;
     int next_bootstrap; /* whose turn it is */
     struct meta meta;
+    int64_t features_epoch;      /* the newest that a broker told; -1: none yet */
+    int16_t transaction_version; /* the finalized one of that; 0: none */
     struct list parts;
     int32_t next_lane;
     bool in_turn;     /* callbacks of calls and pumps are running */
@@ -43,6 +46,7 @@ struct rv_client {
     bool again;       /* a pump has more to do: do not sleep */
     void (*log)(void *ctx, enum rv_level level, const char *text);
     void *log_ctx;
+    struct helper helper;
 };
 
 void client_log(struct rv_client *c, enum rv_level level, const char *format, ...)
@@ -63,6 +67,9 @@ bool client_turn_until(struct rv_client *c, int64_t deadline_ms);
 
 /* Milliseconds before attempt `failures` + 1: from base, doubled each time up to most, +-20 %. */
 int64_t client_backoff(struct rv_client *c, int64_t base_ms, int64_t most_ms, int failures);
+
+/* What to wait before the second attempt after this code. */
+int64_t error_backoff_ms(const struct rv_client *c, int code);
 
 static inline int64_t setting(const struct rv_client *c, enum option_id id)
 {

@@ -77,11 +77,13 @@ static void call_fail_later(struct call *call, int code)
 
 void conns_end_failed(struct rv_client *client)
 {
-    struct list now;
-    list_init(&now);
-    list_splice(&now, &client->failed);
+    size_t count = 0; /* what fails from now on waits for the next turn, so that this one ends */
+    list_each(link, &client->failed)
+    {
+        count++;
+    }
     struct list *node;
-    while ((node = list_pop(&now))) {
+    while (count-- && (node = list_pop(&client->failed))) { /* a done may cancel others */
         struct call *call = list_entry(node, struct call, link);
         call_end(call, call->failed_code);
     }
@@ -425,6 +427,21 @@ static void waiting_send(struct conn *k)
     }
 }
 
+/* Features that the cluster has agreed on. */
+static void features_take(struct rv_client *c, const struct api_versions_response *r)
+{
+    if (r->finalized_features_epoch < 0 || r->finalized_features_epoch < c->features_epoch) {
+        return; /* nothing is said, or it is older than what we know */
+    }
+    c->features_epoch = r->finalized_features_epoch;
+    c->transaction_version = 0; /* a level of 0 is left out */
+    for (int32_t i = 0; i < r->finalized_features_count; i++) {
+        if (str_eq(r->finalized_features[i].name, STR("transaction.version"))) {
+            c->transaction_version = r->finalized_features[i].max_version_level;
+        }
+    }
+}
+
 static void hello_done(struct call *call, const struct answer *answer)
 {
     struct conn *k = (struct conn *)(void *)((char *)call - offsetof(struct conn, hello));
@@ -453,6 +470,7 @@ static void hello_done(struct call *call, const struct answer *answer)
         conn_drop(k, RV_E_CONNECT, kafka_error_text(r->error_code));
         return;
     }
+    features_take(k->client, r);
     timer_disarm(&k->client->timers, &k->timer);
     k->state = CONN_UP;
     k->failures = 0;
@@ -741,8 +759,29 @@ struct conn *conn_any(struct rv_client *client, int32_t lane)
     return conn_bootstrap(client, i);
 }
 
+/* Ends the calls on it that failed and were to end in the next turn. */
+static void conn_end_failed(struct conn *k)
+{
+    struct list mine;
+    list_init(&mine);
+    list_each_safe(link, after, &k->client->failed)
+    {
+        struct call *call = list_entry(link, struct call, link);
+        if (call->conn == k) {
+            list_remove(link);
+            list_push(&mine, link);
+        }
+    }
+    struct list *node;
+    while ((node = list_pop(&mine))) {
+        struct call *call = list_entry(node, struct call, link);
+        call_end(call, call->failed_code);
+    }
+}
+
 static void conn_destroy(struct conn *k)
 {
+    conn_end_failed(k);
     check(list_empty(&k->waiting));
     conn_stop_socket(k);
     writer_finish(&k->out);

@@ -278,6 +278,7 @@ void commits_pump(struct rv_consumer *c);
 void commits_finish(struct rv_consumer *c);                     /* ends all with RV_E_STATE */
 void commits_drain(struct rv_consumer *c, int64_t deadline_ms); /* waits until there are none */
 void commits_auto(struct rv_consumer *c); /* delivery=at-least-once, from rv_poll */
+bool consumer_holds(const struct rv_consumer *c, const char *topic, int32_t partition);
 /* Commits positions, and waits. */
 int commit_positions(struct rv_consumer *c, int64_t deadline_ms, struct rv_error *ret_error);
 

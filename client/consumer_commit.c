@@ -110,6 +110,11 @@ static const struct claim *claim_named(const struct rv_consumer *c, const char *
     return t ? claim_find(c, t, partition) : NULL;
 }
 
+bool consumer_holds(const struct rv_consumer *c, const char *topic, int32_t partition)
+{
+    return claim_named(c, topic, partition) != NULL;
+}
+
 static int commit_of_partitions(struct rv_consumer *c, const struct rv_partition *partitions,
                                 size_t count, int64_t deadline_ms, struct commit **ret_commit,
                                 struct rv_error *ret_error)
@@ -222,6 +227,16 @@ static bool is_final(const struct commit *k, int code)
     return code == KERR_UNKNOWN_TOPIC_OR_PARTITION || !error_is_retriable(code);
 }
 
+/* A cooperative member holds its partitions while it joins: the broker may begin the generation
+ * that it joins before a commit of the old one arrives. Nothing is lost by that. */
+static bool is_overtaken(const struct rv_consumer *c, const struct commit *k)
+{
+    const struct member *m = &c->member;
+    bool joins = m->state == MEMBER_JOIN && call_busy(&m->call);
+    return m->generation >= 0 && !m->lost && (joins || k->generation != m->generation) &&
+           commit_is_ours(c, k);
+}
+
 static void commit_done(struct call *call, const struct answer *answer)
 {
     struct rv_consumer *c = list_entry(call, struct rv_consumer, commit_call);
@@ -233,6 +248,9 @@ static void commit_done(struct call *call, const struct answer *answer)
     }
     if (error_is_coordinator(code)) {
         coord_lost(c);
+    }
+    if (code == KERR_ILLEGAL_GENERATION && is_overtaken(c, k)) {
+        code = KERR_REBALANCE_IN_PROGRESS;
     }
     if (code == KERR_ILLEGAL_GENERATION || code == KERR_UNKNOWN_MEMBER_ID ||
         code == KERR_FENCED_INSTANCE_ID) {
@@ -430,6 +448,9 @@ int rv_commit_async(struct rv_consumer *consumer, const struct rv_partition *par
                     size_t count, rv_commit_fn *fn, void *ctx, struct rv_error *ret_error)
 {
     struct commit *k = NULL;
+    if (!consumer->client->in_turn && !consumer->in_event) {
+        client_turn(consumer->client, 0); /* it may be all that a busy program calls */
+    }
     int code = commit_make(consumer, partitions, count, &k, ret_error);
     if (code == RV_OK) {
         k->fn = fn;

@@ -38,7 +38,8 @@ static int committed_fill(struct call *call, struct arena *a, void *request)
     struct rv_consumer *c = list_entry(call, struct rv_consumer, committed_call);
     struct offset_fetch_request *r = request;
     r->group_id = str_of(c->settings.texts[OPT_GROUP_ID]);
-    r->require_stable = call->version >= STABLE_SINCE && option(c, OPT_ISOLATION_LEVEL);
+    r->require_stable =
+        call->version >= STABLE_SINCE; /* or a transaction that ends would take it on */
     r->topics = wire_array(a, &offset_fetch_request_topic_table, c->committed_count);
     if (!r->topics) {
         return RV_E_MEMORY;

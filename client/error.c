@@ -32,17 +32,23 @@ static const struct code_row own_codes[] = {
     {RV_E_NO_OFFSET,   0,                        "RV_E_NO_OFFSET",   "no usable offset, and auto.offset.reset=none"              },
     {RV_E_LOST_MEMBER, RV_REJOIN,                "RV_E_LOST_MEMBER", "not a member of the group any more"                        },
     {RV_E_ABSENT,      0,                        "RV_E_ABSENT",      "there is no such thing"                                    },
+    {RV_E_ABORTED,     0,                        "RV_E_ABORTED",     "not sent: its transaction is being aborted"                },
 };
 
 /* Kafka's codes that mean more to a caller than "may succeed later". */
-static const struct code_row kafka_flags[] = {
-    {KERR_ILLEGAL_GENERATION,               RV_REJOIN,                "", ""},
-    {KERR_UNKNOWN_MEMBER_ID,                RV_REJOIN,                "", ""},
-    {KERR_REBALANCE_IN_PROGRESS,            RV_REJOIN,                "", ""},
-    {KERR_FENCED_INSTANCE_ID,               RV_FATAL,                 "", ""},
-    {KERR_REQUEST_TIMED_OUT,                RV_RETRIABLE | RV_UNSURE, "", ""},
-    {KERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, RV_RETRIABLE | RV_UNSURE, "", ""},
-    {KERR_UNKNOWN_SERVER_ERROR,             RV_UNSURE,                "", ""},
+static const struct {
+    int16_t code;
+    uint8_t flags; /* enum rv_flag */
+} kafka_flags[] = {
+    {KERR_ILLEGAL_GENERATION,               RV_REJOIN               },
+    {KERR_UNKNOWN_MEMBER_ID,                RV_REJOIN               },
+    {KERR_REBALANCE_IN_PROGRESS,            RV_REJOIN               },
+    {KERR_FENCED_INSTANCE_ID,               RV_FATAL                },
+    {KERR_REQUEST_TIMED_OUT,                RV_RETRIABLE | RV_UNSURE},
+    {KERR_NOT_ENOUGH_REPLICAS_AFTER_APPEND, RV_RETRIABLE | RV_UNSURE},
+    {KERR_UNKNOWN_SERVER_ERROR,             RV_UNSURE               },
+    {KERR_TRANSACTION_ABORTABLE,            RV_ABORT                },
+    {KERR_PRODUCER_FENCED,                  RV_FATAL                },
 };
 
 static const struct code_row *own_code(int code)

@@ -403,6 +403,7 @@ static void join_pump(struct rv_consumer *c)
     calls_stop(m);
     arena_reset(&m->arena);
     m->rejoin = false; /* what is wanted from now on comes too late for this one */
+    client_log(c->client, RV_DEBUG, "group %s: joins", group_of(c));
     m->call = (struct call){.api = wire_api_find(11),
                             .min_version = is_static(c) ? JOIN_INSTANCE_SINCE : 0,
                             .fill = join_fill,

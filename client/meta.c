@@ -81,7 +81,7 @@ struct topic *meta_topic(struct meta *m, const char *name, bool may_create)
         meta_refresh(m);
     } else if (may_create && !t->may_create) {
         t->may_create = true;
-        if (t->code != RV_OK) {
+        if (!t->known || t->code != RV_OK) {
             meta_refresh(m);
         }
     }

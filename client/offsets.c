@@ -38,9 +38,11 @@ struct offsets_job {
     int64_t deadline_ms;
 };
 
-static struct rv_partition *job_find(struct offsets_job *job, struct str topic, int32_t partition)
+/* The first one from `from` on; NULL: none. A partition may be in the list more than once. */
+static struct rv_partition *job_find(const struct offsets_job *job, size_t from, struct str topic,
+                                     int32_t partition)
 {
-    for (size_t i = 0; i < job->count; i++) {
+    for (size_t i = from; i < job->count; i++) {
         struct rv_partition *p = &job->partitions[i];
         if (p->partition == partition && str_eq(str_of(p->topic), topic)) {
             return p;
@@ -55,18 +57,31 @@ static void job_take(struct offsets_job *job, const struct list_offsets_response
         const struct list_offsets_response_topic *t = &r->topics[i];
         for (int32_t j = 0; j < t->partitions_count; j++) {
             const struct list_offsets_response_partition *in = &t->partitions[j];
-            struct rv_partition *p = job_find(job, t->name, in->partition_index);
-            if (!p || (in->error_code && error_is_retriable(in->error_code))) {
-                if (p) {
-                    meta_refresh(&job->client->meta);
-                }
+            if (in->error_code && error_is_retriable(in->error_code)) {
+                meta_refresh(&job->client->meta);
                 continue; /* stays open */
             }
-            p->code = in->error_code;
-            p->offset = in->error_code ? -1 : in->offset;
-            p->leader_epoch = in->leader_epoch;
+            struct rv_partition *p = job_find(job, 0, t->name, in->partition_index);
+            while (p) {
+                p->code = in->error_code;
+                p->offset = in->error_code ? -1 : in->offset;
+                p->leader_epoch = in->leader_epoch;
+                p = job_find(job, (size_t)(p - job->partitions) + 1, t->name, in->partition_index);
+            }
         }
     }
+}
+
+/* Whether the same partition is open further to the front, and so asked for already. */
+static bool job_open_before(const struct offsets_job *job, const struct rv_partition *p)
+{
+    const struct rv_partition *q = job->partitions;
+    while ((q = job_find(job, (size_t)(q - job->partitions), str_of(p->topic), p->partition)) !=
+               p &&
+           q->code != OPEN_CODE) {
+        q++;
+    }
+    return q != p;
 }
 
 /* Fills a request with the open partitions that `node` leads. Returns how many, or RV_E_MEMORY. */
@@ -87,7 +102,7 @@ static int job_fill(struct offsets_job *job, int32_t node, struct arena *a,
         struct rv_partition *p = &job->partitions[i];
         const struct topic *t = meta_topic(&job->client->meta, p->topic, false);
         if (p->code != OPEN_CODE || !t || p->partition >= t->count || t->code != RV_OK ||
-            t->partitions[p->partition].leader != node) {
+            t->partitions[p->partition].leader != node || job_open_before(job, p)) {
             continue;
         }
         if (offsets_add(r, a, str_of(p->topic), most, p->partition, -1, job->at) != RV_OK) {
@@ -137,6 +152,9 @@ static int job_round(struct offsets_job *job, bool *ret_open, struct rv_error *r
             continue;
         }
         int code = topic_wait(c, p->topic, job->deadline_ms, &t, NULL);
+        if (code == RV_E_MEMORY) {
+            return error_memory(ret_error);
+        }
         if (code != RV_OK || p->partition < 0 || p->partition >= t->count) {
             p->code = code != RV_OK ? code : KERR_UNKNOWN_TOPIC_OR_PARTITION;
         }

@@ -8,18 +8,17 @@
 
 enum option_kind { NUMBER, CHOICE, TEXT };
 
+/* What is not in the public table. */
 struct option_row {
-    const char *name;
-    const char *fallback;
-    const char *choices;
     enum option_kind kind;
     int64_t least, most; /* of NUMBER */
+    const char *choices; /* of CHOICE */
 };
 
 /* clang-format off */
 static const struct option_row rows[OPT_COUNT] = {
 #define OPTION(id, owner, name, kind, fallback, least, most, choices, about)                       \
-    {name, fallback, choices, kind, least, most},
+    {kind, least, most, (kind) == CHOICE ? (choices) : NULL},
 #include "client/options.def"
 #undef OPTION
 };
@@ -62,8 +61,8 @@ static int number_set(struct settings *s, int i, const char *value, struct rv_er
     int64_t n = 0;
     if (str_to_int64(str_of(value), &n) != OK || n < row->least || n > row->most) {
         return error_set(ret_error, RV_E_OPTION,
-                         "option %s: '%.60s' is not a whole number from %lld to %lld", row->name,
-                         value, (long long)row->least, (long long)row->most);
+                         "option %s: '%.60s' is not a whole number from %lld to %lld",
+                         infos[i].name, value, (long long)row->least, (long long)row->most);
     }
     s->numbers[i] = n;
     return RV_OK;
@@ -79,7 +78,7 @@ static int value_set(struct settings *s, int i, const char *value, struct rv_err
         int place = choice_place(row->choices, value);
         if (place < 0) {
             return error_set(ret_error, RV_E_OPTION, "option %s: '%.60s' is not one of %s",
-                             row->name, value, row->choices);
+                             infos[i].name, value, row->choices);
         }
         s->numbers[i] = place;
         return RV_OK;
@@ -96,7 +95,7 @@ static int value_set(struct settings *s, int i, const char *value, struct rv_err
 static int option_find(const char *name)
 {
     for (int i = 0; i < OPT_COUNT; i++) {
-        if (strcmp(rows[i].name, name) == 0) {
+        if (strcmp(infos[i].name, name) == 0) {
             return i;
         }
     }
@@ -108,7 +107,7 @@ int settings_init(struct settings *s, const struct rv_option *options, struct rv
     struct settings made = {0};
     int code = RV_OK;
     for (int i = 0; i < OPT_COUNT && code == RV_OK; i++) {
-        code = value_set(&made, i, rows[i].fallback, ret_error);
+        code = value_set(&made, i, infos[i].fallback, ret_error);
     }
     for (const struct rv_option *o = options; code == RV_OK && o && o->name; o++) {
         int i = option_find(o->name);

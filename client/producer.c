@@ -30,6 +30,13 @@ static int options_take(struct rv_producer *pr, const struct rv_option *options,
     pr->acks = acks == ACKS_NONE ? 0 : acks == ACKS_LEADER ? 1 : -1;
     pr->codec = (enum codec)numbers[OPT_COMPRESSION_TYPE];
     pr->idempotent = numbers[OPT_ENABLE_IDEMPOTENCE];
+    if (pr->settings.texts[OPT_TRANSACTIONAL_ID][0]) {
+        if (!pr->idempotent || pr->acks != -1) {
+            return error_set(ret_error, RV_E_OPTION,
+                             "option transactional.id needs acks=all and enable.idempotence=true");
+        }
+        pr->txn.id = pr->settings.texts[OPT_TRANSACTIONAL_ID];
+    }
     if (pr->idempotent && pr->acks != -1) {
         if (option_is_given(options, "enable.idempotence")) {
             return error_set(ret_error, RV_E_OPTION,
@@ -79,6 +86,7 @@ int rv_producer_open(struct rv_client *client, const struct rv_option *options,
     list_init(&pr->ended);
     timer_init(&pr->timer, on_timer);
     ids_init(pr);
+    txn_init(pr);
     list_push(&client->parts, &pr->part.link);
     *ret_producer = pr;
     return RV_OK;
@@ -181,11 +189,16 @@ static int send_or_wait(struct rv_producer *pr, const struct rv_message *m, rv_d
     struct rv_error e;
     int64_t most_ms = pr->settings.numbers[OPT_MAX_BLOCK_MS];
     bool may_wait = !c->in_callback && most_ms > 0;
-    int64_t deadline_ms = client_now(c) + most_ms;
+    int64_t deadline_ms = -1; /* from the first wait on: most records need none */
     uint64_t answers = c->meta.answers;
     for (;;) {
+        int stop = txn_send_check(pr, ret_error);
+        if (stop != RV_OK) {
+            return stop;
+        }
         int code = send_now(pr, m, fn, ctx, &e);
-        bool is_absent = code == KERR_UNKNOWN_TOPIC_OR_PARTITION && m->to_partition &&
+        bool is_absent = code == KERR_UNKNOWN_TOPIC_OR_PARTITION && pr->last &&
+                         pr->last->meta->code == RV_OK &&
                          c->meta.answers != answers; /* a fresh answer, and still no partition */
         if (code == RV_OK || code == RV_E_MEMORY || !error_is_retriable(code) || is_absent ||
             !may_wait) {
@@ -194,6 +207,7 @@ static int send_or_wait(struct rv_producer *pr, const struct rv_message *m, rv_d
         if (code == KERR_UNKNOWN_TOPIC_OR_PARTITION && c->meta.answers == answers) {
             meta_refresh(&c->meta);
         }
+        deadline_ms = deadline_ms < 0 ? client_now(c) + most_ms : deadline_ms;
         if (!client_turn_until(c, deadline_ms)) {
             bool is_unknown = code == RV_E_FULL && pr->used == 0 && c->meta.call_failures;
             return is_unknown ? error_copy(ret_error, &c->meta.last)
@@ -241,6 +255,10 @@ int rv_flush(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_
         return error_set(ret_error, RV_E_STATE, "rv_flush: not allowed in a callback");
     }
     int64_t deadline_ms = client_deadline(c, timeout_ms);
+    if (pr->pending == 0) {
+        client_turn(c,
+                    0); /* nothing to wait for; the rest of the client is moved on all the same */
+    }
     queue_close_all(pr);
     pr->flush_number = pr->next_number;
     pr->flush_left = pr->pending;

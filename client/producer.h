@@ -9,10 +9,12 @@
  * producer_queue.c  topics, partitions and their batches; memory
  * producer_send.c   what may be sent now; requests and their answers
  * producer_fate.c   what an answer means for a batch; sequence numbers and epochs
+ * txn*.c            transactions
  */
 #pragma once
 
 #include "client/client.h"
+#include "client/txn.h"
 #include "protocol/batch.h"
 
 enum {
@@ -74,6 +76,7 @@ struct out_partition {
     bool proven;           /* the broker has taken a batch of this id and epoch */
     bool broken;           /* a sequence is missing: begin a new epoch as soon as that is safe */
     bool id_spent;         /* the new epoch needs a new id */
+    uint64_t joined;       /* number of the last transaction that it was added to; 0: none */
 };
 
 struct out_topic {
@@ -144,6 +147,8 @@ struct rv_producer {
     int16_t id_epoch;
     int id_failures;          /* in a row */
     int64_t id_not_before_ms; /* back-off */
+
+    struct txn txn; /* of a transactional one */
 
     struct timer timer;    /* something is due; the pump does it */
     int64_t now_ms;        /* of this pump: what it tries and what it waits for fit together */

@@ -15,6 +15,9 @@
  *   what passes by itself           again                        again
  *   anything else                   failed                       failed, RV_UNSURE
  *
+ * In a transaction nothing begins anew by itself: where the table says so, the record fails, and
+ * with it the transaction, which is aborted (txn.c).
+ *
  * Invariants:
  *   F1  a new epoch begins only when no batch of the partition is in flight, and none is unsure: an
  *       unsure one sent under another identity could be stored twice
@@ -45,6 +48,7 @@ int out_batch_seal(struct rv_producer *pr, struct out_batch *b)
     struct out_partition *p = b->partition;
     struct batch_seal seal = batch_seal_plain;
     seal.codec = pr->codec;
+    seal.attributes = txn_attributes(pr);
     if (pr->idempotent) {
         seal.producer_id = p->producer_id;
         seal.producer_epoch = p->producer_epoch;
@@ -151,6 +155,9 @@ bool identity_ready(struct rv_producer *pr, struct out_partition *p, struct out_
     if (!pr->idempotent) {
         return true;
     }
+    if (pr->txn.id) {
+        return txn_partition_ready(pr, p);
+    }
     if (p->producer_id < 0) {
         if (pr->producer_id < 0) {
             return false;
@@ -225,6 +232,7 @@ static err half_seal(struct rv_producer *pr, struct out_batch *half, int32_t seq
 {
     struct batch_seal seal = batch_seal_plain;
     seal.codec = pr->codec;
+    seal.attributes = txn_attributes(pr);
     seal.producer_id = half->producer_id;
     seal.producer_epoch = half->producer_epoch;
     seal.base_sequence = half->sequence = sequence;
@@ -328,6 +336,9 @@ static enum fate sequence_fate(struct rv_producer *pr, const struct out_batch *b
     if (b->code == KERR_OUT_OF_ORDER_SEQUENCE_NUMBER && !is_first) {
         return FATE_AGAIN; /* the one before it has failed, and is sent again */
     }
+    if (pr->txn.id) {
+        return FATE_FAILED; /* all of it is aborted, and then begins anew */
+    }
     p->broken = true;
     p->id_spent |= b->code == KERR_INVALID_PRODUCER_EPOCH;
     client_log(pr->client, RV_WARN,
@@ -350,11 +361,11 @@ static enum fate fate_of(struct rv_producer *pr, const struct out_batch *b)
     return error_is_retriable(b->code) ? FATE_AGAIN : FATE_FAILED;
 }
 
-static void back_off(struct rv_producer *pr, struct out_partition *p, int attempts)
+static void back_off(struct rv_producer *pr, struct out_partition *p, int attempts, int code)
 {
     struct rv_client *c = pr->client;
     int64_t until =
-        client_now(c) + client_backoff(c, setting(c, OPT_RETRY_BACKOFF_MS),
+        client_now(c) + client_backoff(c, error_backoff_ms(c, code),
                                        setting(c, OPT_RETRY_BACKOFF_MAX_MS), attempts - 1);
     p->not_before_ms = until > p->not_before_ms ? until : p->not_before_ms;
 }
@@ -381,7 +392,7 @@ void fate_take(struct rv_producer *pr, struct out_batch *b)
     switch (fate) {
     case FATE_STORED: queue_end(pr, b, RV_OK); break;
     case FATE_SPLIT: break;
-    case FATE_AGAIN: back_off(pr, p, b->attempts); break;
+    case FATE_AGAIN: back_off(pr, p, b->attempts, b->code); break;
     case FATE_FAILED:
         p->broken |= is_numbered; /* F2 */
         queue_end(pr, b, b->code);
@@ -454,7 +465,7 @@ void ids_pump(struct rv_producer *pr)
     if (pr->id_answered) {
         id_take(pr);
     }
-    bool is_wanted = pr->idempotent && (pr->producer_id < 0 || pr->id_wanted);
+    bool is_wanted = pr->idempotent && !pr->txn.id && (pr->producer_id < 0 || pr->id_wanted);
     if (!is_wanted || pr->fatal.code != RV_OK || call_busy(&pr->id_call) ||
         list_empty(&pr->active)) {
         return;

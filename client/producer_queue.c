@@ -350,8 +350,10 @@ int queue_add(struct rv_producer *pr, struct out_topic *t, const struct rv_messa
                          t->meta->name, a.cost, (long long)limit);
     }
     if (pr->used + a.cost > (size_t)limit) {
-        pr->starved = true;
-        pr->client->again = true;
+        if (!pr->starved) { /* what is there is sent now; then only an answer makes room */
+            pr->starved = true;
+            pr->client->again = true;
+        }
         return error_set(
             ret_error, RV_E_FULL,
             "buffer.memory (%lld bytes) is in use: %zu records wait for their delivery",
@@ -402,6 +404,7 @@ static void batch_deliver(struct rv_producer *pr, struct out_batch *b)
     bool is_good = b->code == RV_OK;
     if (!is_good) {
         batch_error(pr, b, &e);
+        txn_record_failed(pr, b, &e);
         if (pr->first.code == RV_OK) {
             pr->first = e;
         }

@@ -1,6 +1,7 @@
 /* Sending: which batches may go now, put together into one request a broker, and the answers.
  *
- *   pump: answers -> what is overdue -> producer ids -> requests -> receipts -> timer
+ *   pump: answers -> what is overdue -> producer ids -> transaction -> requests -> receipts ->
+ * timer
  *
  * Invariants:
  *   S1  the batches of a partition that are in flight are in flight to one broker, on one
@@ -18,7 +19,8 @@
 
 enum {
     PRODUCE_KEY = 0,
-    LAST_BY_NAME = 12, /* Produce names topics up to here, and goes by their ids after */
+    LAST_BY_NAME = 12,  /* Produce names topics up to here, and goes by their ids after */
+    FIRST_TO_JOIN = 12, /* adds its partitions to the transaction (V2 flow) */
     FIRST_WITH_ZSTD = 7,
 };
 
@@ -29,6 +31,7 @@ static int request_fill(struct call *call, struct arena *a, void *request)
     struct out_request *q = list_entry(call, struct out_request, call);
     struct rv_producer *pr = q->producer;
     struct produce_request *r = request;
+    r->transactional_id = pr->txn.id ? str_of(pr->txn.id) : (struct str){0};
     r->acks = pr->acks;
     r->timeout_ms = (int32_t)setting(pr->client, OPT_REQUEST_TIMEOUT_MS);
     r->topics = wire_array(a, &produce_request_topic_table, q->batch_count);
@@ -156,6 +159,11 @@ static struct out_request *request_create(struct rv_producer *pr, struct conn *k
     list_init(&q->batches);
     q->call.api = wire_api_find(PRODUCE_KEY);
     q->call.min_version = pr->codec == CODEC_ZSTD ? FIRST_WITH_ZSTD : 0;
+    if (pr->txn.id && pr->txn.v2) {
+        q->call.min_version = FIRST_TO_JOIN;
+    } else if (pr->txn.id) {
+        q->call.max_version = FIRST_TO_JOIN - 1;
+    }
     q->call.no_answer = pr->acks == ACKS_NONE;
     q->call.fill = request_fill;
     q->call.done = request_done;
@@ -176,7 +184,7 @@ static void request_add(struct out_request *q, struct out_batch *b)
     list_add_before(&b->in_request, at == &q->batches ? at : at->next);
     q->batch_count++;
     q->size += b->size;
-    if (uuid_is_zero(b->partition->topic_id)) {
+    if (uuid_is_zero(b->partition->topic_id) && !q->call.max_version) {
         q->call.max_version = LAST_BY_NAME;
     }
     b->request = q;
@@ -421,6 +429,7 @@ static void outlets_submit(struct rv_producer *pr)
             mem_free(q);
         } else if (q) {
             o->in_flight++;
+            txn_sending(pr);
             list_push(&pr->requests, &q->link);
             call_submit(o->conn, &q->call, setting(pr->client, OPT_REQUEST_TIMEOUT_MS));
         }
@@ -485,6 +494,7 @@ void producer_pump(struct part *part)
     answered_take(pr);
     expire(pr);
     ids_pump(pr);
+    txn_pump(pr);
     if (pr->fatal.code == RV_OK) {
         requests_make(pr);
     } else {
@@ -498,6 +508,7 @@ void producer_pump(struct part *part)
 void requests_give_up(struct rv_producer *pr)
 {
     call_cancel(&pr->id_call);
+    txn_give_up(pr);
     list_each_safe(link, after, &pr->requests)
     {
         struct out_request *q = list_entry(link, struct out_request, link);

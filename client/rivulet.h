@@ -10,15 +10,17 @@
  *   - blocking: rv_poll, rv_flush, rv_commit, every admin call: they wait, up to the time you give;
  *   - your own loop: wait until rv_fd is readable or rv_timeout milliseconds have passed, then call
  *     rv_process; it never blocks (but see "names" below). rv_send and rv_poll with a timeout of 0
- * fit in. Any call that works on a client also moves everything else of that client on: records are
- * sent, answers taken in, heartbeats go out. A program that makes no rv_ call for longer than
- * `session.timeout.ms` loses its partitions to other members of its group, and is told so
- * (RV_LOST). Names of hosts are resolved with getaddrinfo, which may block; numeric addresses never
- * do.
+ * fit in. Any call that hands something over or asks for something (not rv_seek, rv_pause,
+ * rv_assign, and what only looks up what is known) also moves everything else of that client on:
+ * records are sent, answers taken in, heartbeats go out. A program that makes no rv_ call for
+ * longer than `session.timeout.ms` loses its partitions to other members of its group, and is told
+ * so (RV_LOST). Names of hosts are resolved with getaddrinfo, which may block; numeric addresses
+ * never do.
  *
  * THREADS. A client and everything opened on it belong to one thread at a time: use it from one
- * thread, or put your own lock around it. Different clients are independent. There is no global
- * state.
+ * thread, or hold its lock around every call (rv_lock, rv_unlock). Different clients are
+ * independent. There is no global state. Who wants heartbeats and sends to go on while the program
+ * does something else starts the client's helper thread (rv_thread_start).
  *
  * ERRORS ARE VALUES. Every call that can fail returns a code: RV_OK (0); Kafka's own codes as they
  * come off the wire (positive, and -1), named by rv_error_name; or one of enum rv_code (below
@@ -67,8 +69,9 @@ enum rv_code {
     RV_E_CODEC = -113,     /* compressed with something we do not know */
     RV_E_NO_OFFSET = -114, /* `auto.offset.reset=none` and there is no usable offset */
     RV_E_LOST_MEMBER =
-        -115,           /* not a member of the group any more: the partitions are others' now */
-    RV_E_ABSENT = -116, /* no such topic, partition or group */
+        -115,            /* not a member of the group any more: the partitions are others' now */
+    RV_E_ABSENT = -116,  /* no such topic, partition or group */
+    RV_E_ABORTED = -117, /* a record that was not sent: its transaction is being aborted */
 };
 
 enum rv_flag {
@@ -76,6 +79,7 @@ enum rv_flag {
     RV_FATAL = 2,     /* the producer or consumer will not work again: close it */
     RV_REJOIN = 4,    /* the group has moved on: poll again, and the partitions are dealt anew */
     RV_UNSURE = 8,    /* it may have been done all the same: the answer never came */
+    RV_ABORT = 16,    /* the transaction cannot be committed: rv_txn_abort, then begin anew */
 };
 
 struct rv_error {
@@ -135,6 +139,29 @@ RV_API int rv_process(struct rv_client *client, struct rv_error *ret_error);
 /* Waits up to timeout_ms for something to do, then rv_process. */
 RV_API int rv_wait(struct rv_client *client, int timeout_ms, struct rv_error *ret_error);
 
+/* The helper thread, for programs that want one: from rv_thread_start on it does what rv_process
+ * does whenever that is due. The rules:
+ *   1. Hold the lock around every call on the client and on what is opened on it, rv_fd and
+ *      rv_timeout too; without it a call is a race, and one that waits ends the process.
+ *   2. A call that waits (rv_poll, rv_flush, rv_send when memory is full, admin calls) gives the
+ *      lock away meanwhile: others may call. One rv_poll at a time on a consumer; what is being
+ *      closed is nobody else's.
+ *   3. What rv_poll lent stays valid without the lock, until the next rv_poll. What rv_assignment
+ *      lent needs the lock.
+ *   4. Callbacks run with the lock held, on whichever thread made the turn: delivery and commit
+ *      callbacks on the helper, too; events (RV_ASSIGNED, ...) only in your own calls, as ever. In
+ *      a callback the lock is yours already: do not take it again.
+ *   5. The helper sends heartbeats for you, not for ever: a consumer that is not polled for
+ *      `max.poll.interval.ms` leaves its group as it does without the helper.
+ * rv_thread_start, rv_thread_stop (which waits until it has ended) and rv_client_close are called
+ * without the lock; rv_client_close ends the helper too. The helper takes no signals. RV_E_STATE
+ * when it runs already. The lock works without the helper as well; then a call that waits keeps
+ * it. */
+RV_API int rv_thread_start(struct rv_client *client, struct rv_error *ret_error);
+RV_API void rv_thread_stop(struct rv_client *client);
+RV_API void rv_lock(struct rv_client *client); /* is not recursive */
+RV_API void rv_unlock(struct rv_client *client);
+
 enum rv_level { RV_DEBUG, RV_INFO, RV_WARN };
 
 /* Log lines go to `fn` (from inside any call on the client); without one there are none. */
@@ -172,6 +199,8 @@ struct rv_header {
  * `delivery.timeout.ms`. A keyed record goes to the partition that Java's producer would choose;
  * records without a key fill one partition's batch at a time. */
 struct rv_producer;
+struct rv_consumer;
+struct rv_partition;
 
 RV_API int rv_producer_open(struct rv_client *client, const struct rv_option *options,
                             struct rv_producer **ret_producer, struct rv_error *ret_error);
@@ -216,6 +245,51 @@ RV_API int rv_flush(struct rv_producer *producer, int timeout_ms, struct rv_erro
 
 RV_API size_t rv_pending(const struct rv_producer *producer); /* records whose fate is open */
 
+/* TRANSACTIONS. With the option `transactional.id`, what a producer sends between rv_txn_begin and
+ * rv_txn_commit becomes visible to consumers with `isolation.level=read_committed` together, or,
+ * after rv_txn_abort, never. Offsets of a consumer may go along, so that a loop that reads, works
+ * and writes does each record's work exactly once:
+ *
+ *     rv_txn_init(producer, -1, &e);                      once; fences older producers of the id
+ *     for (;;) {
+ *         rv_poll(consumer, ...);
+ *         rv_txn_begin(producer, &e);
+ *         rv_send(producer, ...);
+ *         rv_txn_offsets(producer, consumer, NULL, 0, -1, &e);
+ *         if (rv_txn_commit(producer, -1, &e) != RV_OK) ...
+ *     }
+ *
+ * Errors have three kinds. RV_FATAL: a newer producer of the same id has taken over, or we are not
+ * allowed: close this one. RV_ABORT: the transaction cannot be committed (a record failed, the
+ * consumer lost its partitions, ...): rv_txn_abort, rv_seek the consumer to RV_COMMITTED, begin
+ * anew; the producer is as good as before. Else, when time ran out: make the same call again, it
+ * goes on; after an rv_txn_commit that was RV_UNSURE, nothing else will tell how it ended. A
+ * callback tells of each record as ever; delivered is not yet visible. rv_flush is not needed.
+ * Closing a producer leaves its transaction open: the broker aborts it after
+ * `transaction.timeout.ms`, or at the next rv_txn_init of the id. The records in it hold up readers
+ * of read_committed until then.
+ *
+ * These calls are not allowed in callbacks of deliveries and commits; RV_E_STATE: not now.
+ * A broker without transactions (rivulet has none yet) answers INVALID_REQUEST to rv_txn_init,
+ * which is not tried again. */
+RV_API int rv_txn_init(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_error);
+RV_API int rv_txn_begin(struct rv_producer *producer, struct rv_error *ret_error);
+
+/* Stores how far the consumer's group has got as a part of the transaction. As rv_commit: with
+ * partitions NULL the positions of everything assigned. The consumer's `delivery` must be manual,
+ * and it reads the same cluster; on the same client its heartbeats go out meanwhile. It must still
+ * hold the partitions: else RV_E_LOST_MEMBER, ILLEGAL_GENERATION, UNKNOWN_MEMBER_ID,
+ * FENCED_INSTANCE_ID, with RV_ABORT. After any error but RV_E_ARGUMENT, RV_E_STATE and RV_E_MEMORY
+ * the transaction can only be aborted. */
+RV_API int rv_txn_offsets(struct rv_producer *producer, struct rv_consumer *consumer,
+                          const struct rv_partition *partitions, size_t count, int timeout_ms,
+                          struct rv_error *ret_error);
+
+/* Waits for all records of the transaction, then ends it. */
+RV_API int rv_txn_commit(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_error);
+/* What was not sent yet fails with RV_E_ABORTED. */
+RV_API int rv_txn_abort(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_error);
+
 /* The partition that a key goes to among `count`: murmur2, as Java's default partitioner does. */
 RV_API int32_t rv_partition_of_key(const void *key, size_t size, int32_t count);
 
@@ -225,7 +299,6 @@ RV_API int32_t rv_partition_of_key(const void *key, size_t size, int32_t count);
  * those that the group deals to you (rv_subscribe). A position that nobody has committed begins
  * where `auto.offset.reset` says. Prefetching is bounded (`queued.max.messages.kbytes`,
  * `fetch.max.bytes`). */
-struct rv_consumer;
 
 RV_API int rv_consumer_open(struct rv_client *client, const struct rv_option *options,
                             struct rv_consumer **ret_consumer, struct rv_error *ret_error);
@@ -355,11 +428,15 @@ struct rv_broker {
 RV_API int rv_cluster(struct rv_client *client, int timeout_ms, struct rv_cluster **ret_cluster,
                       struct rv_error *ret_error);
 
-/* partitions -1: the broker's default. TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION,
- * INVALID_CONFIG, ... */
+/* When it returns, brokers show the topic. partitions -1: the broker's default.
+ * TOPIC_ALREADY_EXISTS, INVALID_TOPIC_EXCEPTION, INVALID_CONFIG, ... */
 RV_API int rv_topic_create(struct rv_client *client, const char *topic, int32_t partitions,
                            const struct rv_option *configs, int timeout_ms,
                            struct rv_error *ret_error);
+/* More partitions: `partitions` is the new total. Keys go to other partitions from then on.
+ * INVALID_PARTITIONS, UNKNOWN_TOPIC_OR_PARTITION. */
+RV_API int rv_topic_grow(struct rv_client *client, const char *topic, int32_t partitions,
+                         int timeout_ms, struct rv_error *ret_error);
 RV_API int rv_topic_delete(struct rv_client *client, const char *topic, int timeout_ms,
                            struct rv_error *ret_error); /* UNKNOWN_TOPIC_OR_PARTITION */
 
@@ -458,6 +535,10 @@ RV_API int rv_group_describe(struct rv_client *client, const char *group, int ti
 RV_API int rv_group_set_offsets(struct rv_client *client, const char *group,
                                 struct rv_partition *partitions, size_t count, int timeout_ms,
                                 struct rv_error *ret_error);
+/* Removes all members, static ones too: they learn it with their next request, and may join again.
+ */
+RV_API int rv_group_remove_members(struct rv_client *client, const char *group, int timeout_ms,
+                                   struct rv_error *ret_error);
 RV_API int rv_group_delete(struct rv_client *client, const char *group, int timeout_ms,
                            struct rv_error *ret_error); /* NON_EMPTY_GROUP, GROUP_ID_NOT_FOUND */
 

@@ -18,8 +18,8 @@ struct kafka_error_info {
     const char *text; /* a sentence */
 };
 
-/* NULL for a code that is not known. */
-const struct kafka_error_info *kafka_error_find(int16_t code);
+/* False for a code that is not known. */
+bool kafka_error_find(int16_t code, struct kafka_error_info *ret_info);
 
 /* Never NULL; "UNKNOWN" for a code that is not known. */
 const char *kafka_error_name(int16_t code);

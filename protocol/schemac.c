@@ -25,6 +25,7 @@
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,27 +51,24 @@ struct scalar {
     const char *name;    /* in the schema */
     const char *c_type;  /* in C */
     const char *kind;    /* the enum wire_kind */
-    const char *zero;    /* initializer of the default where that is not all zero bytes */
-    int size;            /* least bytes on the wire */
-    int compact_size;    /* the same in a flexible version */
+    bool empty;          /* text or bytes: begins empty, which is not null */
     bool may_be_null;    /* by itself, not as an array */
     bool may_be_default; /* a number: takes "= N" */
 };
 
 static const struct scalar scalars[] = {
-    {"bool",    "bool",                "WIRE_BOOL",    NULL,                             1,  1,  false, true },
-    {"int8",    "int8_t",              "WIRE_INT8",    NULL,                             1,  1,  false, true },
-    {"int16",   "int16_t",             "WIRE_INT16",   NULL,                             2,  2,  false, true },
-    {"int32",   "int32_t",             "WIRE_INT32",   NULL,                             4,  4,  false, true },
-    {"int64",   "int64_t",             "WIRE_INT64",   NULL,                             8,  8,  false, true },
-    {"uint16",  "uint16_t",            "WIRE_UINT16",  NULL,                             2,  2,  false, true },
-    {"uint32",  "uint32_t",            "WIRE_UINT32",  NULL,                             4,  4,  false, true },
-    {"float64", "double",              "WIRE_FLOAT64", NULL,                             8,  8,  false, true },
-    {"string",  "struct str",          "WIRE_STRING",  "{.ptr = \"\"}",                  2,  1,  true,  false},
-    {"bytes",   "struct bytes",        "WIRE_BYTES",   "{.ptr = (const uint8_t *)\"\"}", 4,  1,  true,  false},
-    {"records", "struct wire_records", "WIRE_RECORDS", "{.ptr = (const uint8_t *)\"\"}", 4,  1,  true,
-     false                                                                                                   },
-    {"uuid",    "struct uuid",         "WIRE_UUID",    NULL,                             16, 16, false, false},
+    {"bool",    "bool",                "WIRE_BOOL",    false, false, true },
+    {"int8",    "int8_t",              "WIRE_INT8",    false, false, true },
+    {"int16",   "int16_t",             "WIRE_INT16",   false, false, true },
+    {"int32",   "int32_t",             "WIRE_INT32",   false, false, true },
+    {"int64",   "int64_t",             "WIRE_INT64",   false, false, true },
+    {"uint16",  "uint16_t",            "WIRE_UINT16",  false, false, true },
+    {"uint32",  "uint32_t",            "WIRE_UINT32",  false, false, true },
+    {"float64", "double",              "WIRE_FLOAT64", false, false, true },
+    {"string",  "struct str",          "WIRE_STRING",  true,  true,  false},
+    {"bytes",   "struct bytes",        "WIRE_BYTES",   true,  true,  false},
+    {"records", "struct wire_records", "WIRE_RECORDS", true,  true,  false},
+    {"uuid",    "struct uuid",         "WIRE_UUID",    false, false, false},
 };
 
 struct field {
@@ -445,32 +443,6 @@ static void schema_read(struct schema *s, const char *path)
     }
 }
 
-/* ---- sizes ---- */
-
-/* The least bytes that a struct takes on the wire in this version. */
-static int least_size(const struct schema *s, int structure, int version)
-{
-    bool flexible = version >= s->flexible_from;
-    int size = flexible ? 1 : 0;
-    for (int i = 0; i < s->field_count; i++) {
-        const struct field *f = &s->fields[i];
-        if (f->owner != structure || f->tag != NO_TAG || version < f->versions.min ||
-            version > f->versions.max) {
-            continue;
-        }
-        if (f->array) {
-            size += flexible ? 1 : 4;
-        } else if (f->type) {
-            size += flexible ? f->type->compact_size : f->type->size;
-        } else if (f->nullable.min <= f->nullable.max) {
-            size += 1;
-        } else {
-            size += least_size(s, f->type_struct, version);
-        }
-    }
-    return size;
-}
-
 /* ---- writing ---- */
 
 /* A struct that may be absent (nullable, or tagged) is a pointer. */
@@ -598,44 +570,56 @@ static void write_header(const char *directory, struct schema *s)
     output_close(out, s->name);
 }
 
-static void print_default(FILE *out, const struct schema *s, const struct field *f)
+/* What a field begins with, for its row: 0 is zeros and null; for an array 1 is null, for text and
+ * bytes 1 is empty, for a number it is a place in fallback.def. */
+static int fallback(const struct schema *s, const struct field *f)
 {
-    bool null = strcmp(f->default_text, "null") == 0;
+    static const char *const numbers[] = {
+        "0",
+#define X(number) #number,
+#include "protocol/fallback.def"
+#undef X
+    };
+    const char *d = f->default_text;
+    bool null = strcmp(d, "null") == 0;
     if (f->array) {
-        if (null) {
-            fprintf(out, "    .%s_count = -1,\n", f->name);
-        }
-    } else if (!f->type) {
-        if (!is_pointer(f)) { /* its own defaults, field by field */
-            fprintf(out, "    .%s = {\n", f->name);
-            for (int i = 0; i < s->field_count; i++) {
-                if (s->fields[i].owner == f->type_struct) {
-                    print_default(out, s, &s->fields[i]);
-                }
-            }
-            fprintf(out, "    },\n");
-        }
-    } else if (*f->default_text && !null) {
-        const char *d = f->default_text;
-        if (strcmp(d, "-2147483648") == 0) {
-            d = "INT32_MIN";
-        }
-        fprintf(out, "    .%s = %s,\n", f->name, d);
-    } else if (!null && f->type->zero) {
-        fprintf(out, "    .%s = %s,\n", f->name, f->type->zero);
+        return null;
     }
+    if (!f->type) {
+        return 0; /* pointers are NULL, structs begin field by field */
+    }
+    if (f->type->empty) {
+        return !null;
+    }
+    d = strcmp(d, "true") == 0 ? "1" : !*d || strcmp(d, "false") == 0 ? "0" : d;
+    for (int i = 0; i < (int)(sizeof numbers / sizeof numbers[0]); i++) {
+        if (strcmp(d, numbers[i]) == 0) {
+            return i;
+        }
+    }
+    fail(s, "default %s of %s is not in fallback.def", d, f->name);
 }
 
-static void print_field_row(FILE *out, const struct schema *s, const struct field *f,
-                            const char *c_struct)
+/* In the tables a version is a byte, and "and all later ones" its greatest value. */
+static int small(int version)
 {
-    fprintf(out, "    {.name = \"%s\", .kind = %s, .offset = offsetof(struct %s, %s)", f->name,
+    return version < INT8_MAX ? version : INT8_MAX;
+}
+
+/* `type` is the index of its struct among those of the owner's fields. */
+static void print_field_row(FILE *out, const struct schema *s, const struct field *f,
+                            const char *c_struct, int type)
+{
+    fprintf(out, "    {.kind = %s, .offset = offsetof(struct %s, %s)",
             f->type ? f->type->kind : "WIRE_STRUCT", c_struct, f->name);
     if (f->array) {
         fprintf(out, ", .count_offset = offsetof(struct %s, %s_count)", c_struct, f->name);
     }
     if (!f->type) {
-        fprintf(out, ", .type = &%s_table", s->structs[f->type_struct].name);
+        fprintf(out, ", .type = %d", type);
+    }
+    if (fallback(s, f)) {
+        fprintf(out, ", .fallback = %d", fallback(s, f));
     }
     if (f->array || is_pointer(f) || f->ignorable) {
         fprintf(out, ", .flags = %s%s%s%s%s", f->array ? "WIRE_ARRAY" : "",
@@ -643,51 +627,69 @@ static void print_field_row(FILE *out, const struct schema *s, const struct fiel
                 is_pointer(f) && f->ignorable ? " | " : "", f->ignorable ? "WIRE_IGNORABLE" : "");
     }
     fprintf(out, ", .min_version = %d, .max_version = %d, .null_min = %d, .null_max = %d",
-            f->versions.min, f->versions.max, f->nullable.min, f->nullable.max);
+            f->versions.min, small(f->versions.max), f->nullable.min, small(f->nullable.max));
     fprintf(out, ", .tag = %d},\n", f->tag);
+}
+
+/* The fields of a struct as they are in its table: in wire order, the tagged ones last, by tag. */
+static int fields_in_order(const struct schema *s, int structure, const struct field **fields,
+                           int *ret_plain)
+{
+    int count = 0;
+    for (int i = 0; i < s->field_count; i++) {
+        if (s->fields[i].owner == structure && s->fields[i].tag == NO_TAG) {
+            fields[count++] = &s->fields[i];
+        }
+    }
+    *ret_plain = count;
+    for (int tag = 0; count < s->structs[structure].field_count; tag++) {
+        int found = 0;
+        for (int i = 0; i < s->field_count; i++) {
+            if (s->fields[i].owner == structure && s->fields[i].tag == tag) {
+                fields[count++] = &s->fields[i];
+                found++;
+            }
+        }
+        if (found > 1) {
+            fail(s, "two fields of %s have tag %d", s->structs[structure].name, tag);
+        }
+    }
+    return count;
 }
 
 static void print_table(FILE *out, const struct schema *s, int structure)
 {
     const struct structure *t = &s->structs[structure];
-    int plain = 0;
-    int tagged = 0;
-    fprintf(out, "\nstatic const struct %s %s_defaults = {\n", t->name, t->name);
-    for (int i = 0; i < s->field_count; i++) {
-        if (s->fields[i].owner == structure) {
-            print_default(out, s, &s->fields[i]);
-        }
+    const struct field *fields[MAX_FIELDS];
+    int plain;
+    int count = fields_in_order(s, structure, fields, &plain);
+    int types = 0;
+    fprintf(out, "\nstatic const struct wire_field %s_fields[] = {\n", t->name);
+    for (int i = 0; i < count; i++) {
+        print_field_row(out, s, fields[i], t->name, fields[i]->type ? 0 : types++);
     }
-    fprintf(out, "};\n\nstatic const struct wire_field %s_fields[] = {\n", t->name);
-    for (int i = 0; i < s->field_count; i++) {
-        if (s->fields[i].owner == structure && s->fields[i].tag == NO_TAG) {
-            print_field_row(out, s, &s->fields[i], t->name);
-            plain++;
-        }
-    }
-    for (int tag = 0; tagged + plain < t->field_count; tag++) {
-        int found = 0;
-        for (int i = 0; i < s->field_count; i++) {
-            if (s->fields[i].owner == structure && s->fields[i].tag == tag) {
-                print_field_row(out, s, &s->fields[i], t->name);
-                found++;
+    if (types) {
+        fprintf(out, "};\n\nstatic const struct wire_struct *const %s_types[] = {\n", t->name);
+        for (int i = 0; i < count; i++) {
+            if (!fields[i]->type) {
+                fprintf(out, "    &%s_table,\n", s->structs[fields[i]->type_struct].name);
             }
         }
-        if (found > 1) {
-            fail(s, "two fields of %s have tag %d", t->name, tag);
-        }
-        tagged += found;
     }
-    fprintf(out, "};\n\nstatic const uint16_t %s_least_sizes[] = {", t->name);
-    for (int v = s->versions.min; v <= s->versions.max; v++) {
-        fprintf(out, "%s%d", v == s->versions.min ? "" : ", ", least_size(s, structure, v));
-    }
-    fprintf(out, "};\n\nconst struct wire_struct %s_table = {\n", t->name);
-    fprintf(out, "    .name = \"%s\",\n    .fields = %s_fields,\n    .defaults = &%s_defaults,\n",
-            t->name, t->name, t->name);
-    fprintf(out, "    .least_sizes = %s_least_sizes,\n    .size = sizeof(struct %s),\n", t->name,
+    fprintf(out, "};\n\n#ifndef RIVULET_CLIENT_ONLY\nstatic const char *const %s_names[] = {\n",
             t->name);
-    fprintf(out, "    .field_count = %d,\n    .tagged_count = %d,\n", plain, tagged);
+    for (int i = 0; i < count; i++) {
+        fprintf(out, "    \"%s\",\n", fields[i]->name);
+    }
+    fprintf(out, "};\n#endif\n");
+    fprintf(out, "\nconst struct wire_struct %s_table = {\n", t->name);
+    fprintf(out, "    WIRE_NAMED(\"%s\", %s_names)\n    .fields = %s_fields,\n", t->name, t->name,
+            t->name);
+    if (types) {
+        fprintf(out, "    .types = %s_types,\n", t->name);
+    }
+    fprintf(out, "    .size = sizeof(struct %s),\n", t->name);
+    fprintf(out, "    .field_count = %d,\n    .tagged_count = %d,\n", plain, count - plain);
     fprintf(out, "    .min_version = %d,\n    .max_version = %d,\n    .flexible_from = %d,\n};\n",
             s->versions.min, s->versions.max, s->flexible_from);
 }
@@ -744,12 +746,25 @@ static void write_apis_header(const char *directory, const struct entry *entries
     output_close(out, "apis.h");
 }
 
-static void write_apis(const char *directory, const struct entry *entries, int count)
+/* Whether a space-separated list has the name. */
+static bool is_listed(const char *list, const char *name)
 {
-    FILE *out = output_open(directory, "apis", "c");
-    fprintf(out, "/* Every API and record kind. Generated by schemac. */\n");
+    size_t size = strlen(name);
+    for (const char *p = list; (p = strstr(p, name)); p += size) {
+        if ((p == list || p[-1] == ' ') && (p[size] == 0 || p[size] == ' ')) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The tables of all APIs, or of those that are in the list; the others are then only named. */
+static int print_apis(FILE *out, const struct entry *entries, int count, const char *list)
+{
     for (int i = 0; i < count; i++) {
-        fprintf(out, "#include \"gen/%s.h\"\n", entries[i].name);
+        if (!list || is_listed(list, entries[i].name)) {
+            fprintf(out, "#include \"gen/%s.h\"\n", entries[i].name);
+        }
     }
     fprintf(out, "\nconst struct wire_api wire_apis[] = {\n");
     int apis = 0;
@@ -757,12 +772,23 @@ static void write_apis(const char *directory, const struct entry *entries, int c
         const struct entry *e = &entries[i];
         fprintf(out, "    {.key = %d, .name = \"", e->key);
         print_camel(out, e->name);
-        fprintf(out, "\", .min_version = %d, .max_version = %d, .flexible_from = %d,\n",
+        fprintf(out, "\", .min_version = %d, .max_version = %d, .flexible_from = %d",
                 e->versions.min, e->versions.max, e->flexible_from);
-        fprintf(out, "     .request = &%s_request_table, .response = &%s_response_table},\n",
-                e->name, e->name);
+        if (!list || is_listed(list, e->name)) {
+            fprintf(out, ",\n     .request = &%s_request_table, .response = &%s_response_table",
+                    e->name, e->name);
+        }
+        fprintf(out, "},\n");
     }
     fprintf(out, "};\nconst int32_t wire_api_count = %d;\n", apis);
+    return apis;
+}
+
+static void write_apis(const char *directory, const struct entry *entries, int count)
+{
+    FILE *out = output_open(directory, "apis", "c");
+    fprintf(out, "/* Every API and record kind. Generated by schemac. */\n");
+    int apis = print_apis(out, entries, count, NULL);
     fprintf(out, "\nconst struct wire_struct *const wire_record_kinds[] = {\n");
     for (int i = apis; i < count; i++) {
         fprintf(out, "    &%s_table,\n", entries[i].name);
@@ -771,10 +797,28 @@ static void write_apis(const char *directory, const struct entry *entries, int c
     output_close(out, "apis.c");
 }
 
+/* For a program that uses some: "gen/NAME.c" of the others need not be linked. */
+static void write_some_apis(const char *directory, const struct entry *entries, int count,
+                            const char *list)
+{
+    FILE *out = output_open(directory, "some_apis", "c");
+    fprintf(out, "/* The APIs of which some have tables. Generated by schemac. */\n"
+                 "#include \"protocol/wire.h\"\n");
+    print_apis(out, entries, count, list);
+    output_close(out, "some_apis.c");
+}
+
 int main(int argc, char **argv)
 {
+    const char *list = NULL;
+    if (argc > 2 && strcmp(argv[1], "--some") == 0) {
+        list = argv[2];
+        argv += 2;
+        argc -= 2;
+    }
     if (argc < 3 || argc > MAX_FILES) {
-        fprintf(stderr, "usage: schemac OUTDIR FILE.msg...\n");
+        fprintf(stderr, "usage: schemac [--some 'NAME...'] OUTDIR FILE.msg...\n"
+                        "Writes all, or only some_apis.c, with the tables of these.\n");
         return 2;
     }
     const char *directory = argv[1];
@@ -783,8 +827,10 @@ int main(int argc, char **argv)
     for (int i = 2; i < argc; i++) {
         struct schema s;
         schema_read(&s, argv[i]);
-        write_header(directory, &s);
-        write_tables(directory, &s);
+        if (!list) {
+            write_header(directory, &s);
+            write_tables(directory, &s);
+        }
         struct entry *e = &entries[count++];
         *e = (struct entry){.is_api = s.is_api,
                             .key = s.key,
@@ -799,6 +845,10 @@ int main(int argc, char **argv)
                     entries[i].name);
             return 1;
         }
+    }
+    if (list) {
+        write_some_apis(directory, entries, count, list);
+        return 0;
     }
     write_apis_header(directory, entries, count);
     write_apis(directory, entries, count);

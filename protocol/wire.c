@@ -56,6 +56,56 @@ const struct wire_api *wire_api_find(int16_t key)
     return NULL;
 }
 
+const void *wire_fallback(const struct wire_field *f)
+{
+    static const int64_t numbers[] = {
+        0,
+#define X(number) number,
+#include "protocol/fallback.def"
+#undef X
+    }; /* the first bytes of one are the smaller number */
+    static const struct str texts[] = {
+        {0        },
+        { .ptr = "", .len = 0}
+    };
+    static const struct bytes bytes[] = {
+        {0        },
+        { .ptr = (const uint8_t *)"", .len = 0}
+    };
+    static const struct wire_records records[] = {{0}, {.ptr = (const uint8_t *)""}};
+    static const struct uuid zero;
+    switch ((enum wire_kind)f->kind) {
+    case WIRE_STRING: return &texts[f->fallback];
+    case WIRE_BYTES: return &bytes[f->fallback];
+    case WIRE_RECORDS: return &records[f->fallback];
+    case WIRE_UUID: return &zero;
+    default: return &numbers[f->fallback];
+    }
+}
+
+/* `out` is zeros. */
+static void default_field(const struct wire_struct *t, const struct wire_field *f, uint8_t *out)
+{
+    if (f->kind == WIRE_STRUCT && !(f->flags & (WIRE_ARRAY | WIRE_POINTER))) {
+        wire_defaults(wire_field_type(t, f), out + f->offset);
+    } else if (!f->fallback) { /* is zeros */
+    } else if (f->flags & WIRE_ARRAY) {
+        static const int32_t null = -1;
+        memcpy(out + f->count_offset, &null, sizeof null);
+    } else {
+        memcpy(out + f->offset, wire_fallback(f), kinds[f->kind].c_size);
+    }
+}
+
+void wire_defaults(const struct wire_struct *table, void *out)
+{
+    memset(out, 0, table->size);
+    const struct wire_field *last = table->fields + table->field_count + table->tagged_count;
+    for (const struct wire_field *f = table->fields; f < last; f++) {
+        default_field(table, f, out);
+    }
+}
+
 void *wire_array(struct arena *a, const struct wire_struct *table, int32_t count)
 {
     if (count < 0) {
@@ -245,13 +295,33 @@ static void decode_scalar(const struct decode *d, uint8_t kind, bool nullable, v
     }
 }
 
-static size_t least_size(const struct decode *d, const struct wire_field *f)
+/* The least bytes that a struct takes in this version. */
+static size_t least_of_struct(const struct decode *d, const struct wire_struct *t)
 {
-    size_t least = d->flexible ? kinds[f->kind % WIRE_STRUCT].least_compact
-                               : kinds[f->kind % WIRE_STRUCT].least;
-    if (f->kind == WIRE_STRUCT) {
-        least = f->type->least_sizes[d->version - f->type->min_version];
+    size_t size = d->flexible ? 1 : 0;
+    for (const struct wire_field *f = t->fields; f < t->fields + t->field_count; f++) {
+        if (d->version < f->min_version || d->version > f->max_version) {
+            continue;
+        }
+        if (f->flags & WIRE_ARRAY) {
+            size += d->flexible ? 1 : sizeof(int32_t);
+        } else if (f->kind != WIRE_STRUCT) {
+            size += d->flexible ? kinds[f->kind].least_compact : kinds[f->kind].least;
+        } else if (f->flags & WIRE_POINTER) {
+            size += 1;
+        } else {
+            size += least_of_struct(d, wire_field_type(t, f));
+        }
     }
+    return size;
+}
+
+static size_t least_size(const struct decode *d, const struct wire_field *f,
+                         const struct wire_struct *type)
+{
+    size_t least = type          ? least_of_struct(d, type)
+                   : d->flexible ? kinds[f->kind].least_compact
+                                 : kinds[f->kind].least;
     return least ? least : 1;
 }
 
@@ -260,17 +330,18 @@ static bool may_be_null(const struct decode *d, const struct wire_field *f)
     return d->version >= f->null_min && d->version <= f->null_max;
 }
 
-static void decode_array(const struct decode *d, const struct wire_field *f, uint8_t *out)
+static void decode_array(const struct decode *d, const struct wire_field *f,
+                         const struct wire_struct *type, uint8_t *out)
 {
     struct reader *r = d->r;
-    int32_t count = reader_count(r, d->flexible, least_size(d, f));
+    int32_t count = reader_count(r, d->flexible, least_size(d, f, type));
     if (count < 0 && !may_be_null(d, f)) {
         reader_fail(r, ERR_INVALID);
         return;
     }
     uint8_t *array = NULL;
     if (count > 0) {
-        size_t size = f->kind == WIRE_STRUCT ? f->type->size : kinds[f->kind].c_size;
+        size_t size = type ? type->size : kinds[f->kind].c_size;
         array = arena_alloc(d->a, (size_t)count * size);
         if (!array) {
             reader_fail(r, arena_error(d->a));
@@ -278,8 +349,8 @@ static void decode_array(const struct decode *d, const struct wire_field *f, uin
         }
         uint8_t *element = array;
         for (int32_t i = 0; i < count && r->error == OK; i++, element += size) {
-            if (f->kind == WIRE_STRUCT) {
-                decode_struct(d, f->type, element);
+            if (type) {
+                decode_struct(d, type, element);
             } else {
                 decode_scalar(d, f->kind, false, element);
             }
@@ -290,7 +361,8 @@ static void decode_array(const struct decode *d, const struct wire_field *f, uin
 }
 
 /* A struct that is a pointer in C: nullable (one byte says whether it is there) or tagged. */
-static void decode_pointer(const struct decode *d, const struct wire_field *f, uint8_t *out)
+static void decode_pointer(const struct decode *d, const struct wire_field *f,
+                           const struct wire_struct *type, uint8_t *out)
 {
     struct reader *r = d->r;
     uint8_t *p = NULL;
@@ -303,9 +375,9 @@ static void decode_pointer(const struct decode *d, const struct wire_field *f, u
         }
     }
     if (there && r->error == OK) {
-        p = arena_alloc(d->a, f->type->size);
+        p = arena_alloc(d->a, type->size);
         if (p) {
-            decode_struct(d, f->type, p);
+            decode_struct(d, type, p);
         } else {
             reader_fail(r, arena_error(d->a));
         }
@@ -313,16 +385,18 @@ static void decode_pointer(const struct decode *d, const struct wire_field *f, u
     memcpy(out + f->offset, &p, sizeof p);
 }
 
-static void decode_field(const struct decode *d, const struct wire_field *f, uint8_t *out)
+static void decode_field(const struct decode *d, const struct wire_struct *t,
+                         const struct wire_field *f, uint8_t *out)
 {
+    const struct wire_struct *type = wire_field_type(t, f);
     if (f->flags & WIRE_ARRAY) {
-        decode_array(d, f, out);
-    } else if (f->kind != WIRE_STRUCT) {
+        decode_array(d, f, type, out);
+    } else if (!type) {
         decode_scalar(d, f->kind, may_be_null(d, f), out + f->offset);
     } else if (f->flags & WIRE_POINTER) {
-        decode_pointer(d, f, out);
+        decode_pointer(d, f, type, out);
     } else {
-        decode_struct(d, f->type, out + f->offset);
+        decode_struct(d, type, out + f->offset);
     }
 }
 
@@ -349,34 +423,38 @@ static void decode_tags(const struct decode *d, const struct wire_struct *t, uin
         }
         const uint8_t *end = r->end;
         r->end = r->next + size;
-        decode_field(d, f, out);
+        decode_field(d, t, f, out);
         if (r->next != r->end) {
             reader_fail(r, ERR_INVALID);
         }
         r->end = end;
         if (r->error != OK && !r->at) {
-            r->at = f->name;
-            r->at_table = t->name;
+            r->at = wire_field_name(t, f);
+            r->at_table = wire_struct_name(t);
         }
     }
 }
 
 static void decode_struct(const struct decode *d, const struct wire_struct *t, uint8_t *out)
 {
-    memcpy(out, t->defaults, t->size);
+    memset(out, 0, t->size);
     const struct wire_field *last = t->fields + t->field_count;
     for (const struct wire_field *f = t->fields; f < last; f++) {
         if (d->version < f->min_version || d->version > f->max_version) {
+            default_field(t, f, out);
             continue;
         }
-        decode_field(d, f, out);
+        decode_field(d, t, f, out);
         if (__builtin_expect(d->r->error != OK, 0)) {
             if (!d->r->at) {
-                d->r->at = f->name;
-                d->r->at_table = t->name;
+                d->r->at = wire_field_name(t, f);
+                d->r->at_table = wire_struct_name(t);
             }
             return;
         }
+    }
+    for (const struct wire_field *f = last; f < last + t->tagged_count; f++) {
+        default_field(t, f, out);
     }
     if (d->flexible) {
         decode_tags(d, t, out);

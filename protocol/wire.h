@@ -60,31 +60,68 @@ enum {
 struct wire_struct;
 
 struct wire_field {
-    const char *name;               /* snake_case, for messages */
-    const struct wire_struct *type; /* of WIRE_STRUCT, else NULL */
-    uint16_t offset;                /* of the field in the C struct, bytes */
-    uint16_t count_offset;          /* of its count, if it is an array */
-    int16_t min_version;            /* the field is there in these versions */
-    int16_t max_version;
-    int16_t null_min; /* it may be null in these versions; null_min > null_max is never */
-    int16_t null_max;
-    int16_t tag;   /* -1: not tagged */
-    uint8_t kind;  /* enum wire_kind; of the elements, if it is an array */
-    uint8_t flags; /* WIRE_ARRAY ... */
+    uint16_t offset;       /* in the C struct, bytes */
+    uint16_t count_offset; /* of its count, if it is an array */
+    int8_t min_version;    /* the field is there in these versions */
+    int8_t max_version;    /* INT8_MAX: and all later ones */
+    int8_t null_min;       /* it may be null in these versions; null_min > null_max is never */
+    int8_t null_max;
+    int8_t tag;       /* -1: not tagged */
+    uint8_t kind;     /* enum wire_kind; of the elements, if it is an array */
+    uint8_t flags;    /* WIRE_ARRAY ... */
+    uint8_t type;     /* of WIRE_STRUCT: index into its owner's types */
+    uint8_t fallback; /* what it begins with: 0 is zeros and null; an array: 1 is null; text and
+                         bytes: 1 is empty; a number: its place in fallback.def */
 };
 
 struct wire_struct {
-    const char *name;                /* of the C struct */
-    const struct wire_field *fields; /* in wire order, the tagged ones last, by tag */
-    const void *defaults;            /* a C struct with every default */
-    const uint16_t *least_sizes;     /* least bytes on the wire, from min_version on */
-    uint16_t size;                   /* of the C struct, bytes */
-    uint16_t field_count;            /* fields that are not tagged */
-    uint16_t tagged_count;           /* fields that are */
+#ifndef RIVULET_CLIENT_ONLY         /* whose messages do not name fields */
+    const char *name;               /* of the C struct */
+    const char *const *field_names; /* snake_case, one a field */
+#endif
+    const struct wire_field *fields;        /* in wire order, the tagged ones last, by tag */
+    const struct wire_struct *const *types; /* of its fields that are structs */
+    uint16_t size;                          /* of the C struct, bytes */
+    uint16_t field_count;                   /* fields that are not tagged */
+    uint16_t tagged_count;                  /* fields that are */
     int16_t min_version;
     int16_t max_version;
     int16_t flexible_from; /* first flexible version; INT16_MAX: never */
 };
+
+#ifdef RIVULET_CLIENT_ONLY
+#define WIRE_NAMED(struct_name, names)
+#else
+#define WIRE_NAMED(struct_name, names) .name = (struct_name), .field_names = (names),
+#endif
+
+/* For messages. NULL where names are left away. */
+static inline const char *wire_struct_name(const struct wire_struct *t)
+{
+#ifdef RIVULET_CLIENT_ONLY
+    (void)t;
+    return NULL;
+#else
+    return t->name;
+#endif
+}
+
+static inline const char *wire_field_name(const struct wire_struct *t, const struct wire_field *f)
+{
+#ifdef RIVULET_CLIENT_ONLY
+    (void)t, (void)f;
+    return NULL;
+#else
+    return t->field_names[f - t->fields];
+#endif
+}
+
+/* The struct that a field is, or is an array of, or points to; NULL: it is none. */
+static inline const struct wire_struct *wire_field_type(const struct wire_struct *t,
+                                                        const struct wire_field *f)
+{
+    return f->kind == WIRE_STRUCT ? t->types[f->type] : NULL;
+}
 
 struct wire_api {
     int16_t key;
@@ -236,10 +273,10 @@ err wire_decode(const struct wire_struct *table, int16_t version, struct reader 
 
 /* ---- defaults ---- */
 
-static inline void wire_defaults(const struct wire_struct *table, void *out)
-{
-    memcpy(out, table->defaults, table->size);
-}
+void wire_defaults(const struct wire_struct *table, void *out);
+
+/* Of a field that is no struct: what it begins with, in the form that it has in C. */
+const void *wire_fallback(const struct wire_field *f);
 
 /* `count` structs with their defaults. NULL on failure (arena_error); count 0 gives a pointer. */
 void *wire_array(struct arena *a, const struct wire_struct *table, int32_t count);

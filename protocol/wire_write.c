@@ -265,7 +265,8 @@ static const uint8_t scalar_sizes[] = {
     [WIRE_UUID] = sizeof(struct uuid),
 };
 
-static void encode_array(const struct encode *e, const struct wire_field *f, const uint8_t *in)
+static void encode_array(const struct encode *e, const struct wire_field *f,
+                         const struct wire_struct *type, const uint8_t *in)
 {
     int32_t count = count_at(in, f);
     const uint8_t *element = pointer_at(in, f->offset);
@@ -274,17 +275,18 @@ static void encode_array(const struct encode *e, const struct wire_field *f, con
         return;
     }
     encode_length(e, count < 0, count < 0 ? 0 : (size_t)count);
-    size_t size = f->kind == WIRE_STRUCT ? f->type->size : scalar_sizes[f->kind];
+    size_t size = type ? type->size : scalar_sizes[f->kind];
     for (int32_t i = 0; i < count && e->w->error == OK; i++, element += size) {
-        if (f->kind == WIRE_STRUCT) {
-            encode_struct(e, f->type, element);
+        if (type) {
+            encode_struct(e, type, element);
         } else {
             encode_scalar(e, f->kind, false, element);
         }
     }
 }
 
-static void encode_pointer(const struct encode *e, const struct wire_field *f, const uint8_t *in)
+static void encode_pointer(const struct encode *e, const struct wire_field *f,
+                           const struct wire_struct *type, const uint8_t *in)
 {
     const uint8_t *p = pointer_at(in, f->offset);
     if (f->tag < 0) {
@@ -295,20 +297,22 @@ static void encode_pointer(const struct encode *e, const struct wire_field *f, c
         }
     }
     if (p) {
-        encode_struct(e, f->type, p);
+        encode_struct(e, type, p);
     }
 }
 
-static void encode_field(const struct encode *e, const struct wire_field *f, const uint8_t *in)
+static void encode_field(const struct encode *e, const struct wire_struct *t,
+                         const struct wire_field *f, const uint8_t *in)
 {
+    const struct wire_struct *type = wire_field_type(t, f);
     if (f->flags & WIRE_ARRAY) {
-        encode_array(e, f, in);
-    } else if (f->kind != WIRE_STRUCT) {
+        encode_array(e, f, type, in);
+    } else if (!type) {
         encode_scalar(e, f->kind, may_be_null(e, f), in + f->offset);
     } else if (f->flags & WIRE_POINTER) {
-        encode_pointer(e, f, in);
+        encode_pointer(e, f, type, in);
     } else {
-        encode_struct(e, f->type, in + f->offset);
+        encode_struct(e, type, in + f->offset);
     }
 }
 
@@ -331,32 +335,31 @@ static bool is_default_struct(const struct wire_struct *t, const uint8_t *in)
 
 static bool is_default(const struct wire_struct *t, const struct wire_field *f, const uint8_t *in)
 {
-    const uint8_t *defaults = t->defaults;
     if (f->flags & WIRE_ARRAY) {
-        return count_at(in, f) == count_at(defaults, f);
+        return count_at(in, f) == (f->fallback ? -1 : 0);
     }
     if (f->flags & WIRE_POINTER) { /* tagged: one with nothing but defaults is left out, too */
         const uint8_t *p = pointer_at(in, f->offset);
-        return !p || (f->tag >= 0 && is_default_struct(f->type, p));
+        return !p || (f->tag >= 0 && is_default_struct(wire_field_type(t, f), p));
     }
     switch ((enum wire_kind)f->kind) {
-    case WIRE_STRUCT: return is_default_struct(f->type, in + f->offset);
+    case WIRE_STRUCT: return is_default_struct(wire_field_type(t, f), in + f->offset);
     case WIRE_STRING: {
         const struct str *a = (const void *)(in + f->offset);
-        const struct str *b = (const void *)(defaults + f->offset);
+        const struct str *b = wire_fallback(f);
         return slices_equal(a->ptr, a->len, b->ptr, b->len);
     }
     case WIRE_BYTES: {
         const struct bytes *a = (const void *)(in + f->offset);
-        const struct bytes *b = (const void *)(defaults + f->offset);
+        const struct bytes *b = wire_fallback(f);
         return slices_equal(a->ptr, a->len, b->ptr, b->len);
     }
     case WIRE_RECORDS: {
         const struct wire_records *a = (const void *)(in + f->offset);
-        const struct wire_records *b = (const void *)(defaults + f->offset);
+        const struct wire_records *b = wire_fallback(f);
         return !a->extents && slices_equal(a->ptr, a->len, b->ptr, b->len);
     }
-    default: return memcmp(in + f->offset, defaults + f->offset, scalar_sizes[f->kind]) == 0;
+    default: return memcmp(in + f->offset, wire_fallback(f), scalar_sizes[f->kind]) == 0;
     }
 }
 
@@ -364,8 +367,8 @@ static void encode_failed_at(const struct encode *e, const struct wire_struct *t
                              const struct wire_field *f)
 {
     if (!e->w->at) {
-        e->w->at = f->name;
-        e->w->at_table = t->name;
+        e->w->at = wire_field_name(t, f);
+        e->w->at_table = wire_struct_name(t);
     }
 }
 
@@ -379,13 +382,14 @@ static void check_absent(const struct encode *e, const struct wire_struct *t,
     }
 }
 
-static void encode_tag(const struct encode *e, const struct wire_field *f, const uint8_t *in)
+static void encode_tag(const struct encode *e, const struct wire_struct *t,
+                       const struct wire_field *f, const uint8_t *in)
 {
     struct writer *w = e->w;
     writer_uvarint(w, (uint32_t)f->tag);
     writer_int8(w, 0); /* the size, if it fits one byte */
     size_t start = w->len;
-    encode_field(e, f, in);
+    encode_field(e, t, f, in);
     if (w->error != OK) {
         return;
     }
@@ -413,7 +417,7 @@ static void encode_tags(const struct encode *e, const struct wire_struct *t, con
     for (const struct wire_field *f = first; count && f < last; f++) {
         bool there = e->version >= f->min_version && e->version <= f->max_version;
         if (there && !is_default(t, f, in)) {
-            encode_tag(e, f, in);
+            encode_tag(e, t, f, in);
             if (e->w->error != OK) {
                 encode_failed_at(e, t, f);
                 return;
@@ -430,7 +434,7 @@ static void encode_struct(const struct encode *e, const struct wire_struct *t, c
             check_absent(e, t, f, in);
             continue;
         }
-        encode_field(e, f, in);
+        encode_field(e, t, f, in);
         if (__builtin_expect(e->w->error != OK, 0)) {
             encode_failed_at(e, t, f);
             return;

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "protocol/error.h"
+#include "tools/terminal.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -145,23 +146,13 @@ static bool is_led(const struct rv_topic *topic, int partitions)
 static int topic_prepare(struct tool *t, struct bench *b)
 {
     struct rv_error e;
-    struct rv_option configs[TOOL_MANY_LIMIT + 1] = {
-        {NULL, NULL}
-    };
-    char *names[TOOL_MANY_LIMIT];
-    int count = 0;
-    for (int i = 0; i < t->many_count; i++) {
-        if (t->many_letters[i] == 'c') {
-            const char *equals = strchr(t->many[i], '=');
-            names[count] = tool_copy(t->many[i], (size_t)(equals - t->many[i]));
-            configs[count] = (struct rv_option){names[count], equals + 1};
-            count++;
-        }
+    size_t count;
+    struct rv_option *configs = tool_pairs(t, 'c', &count);
+    if (!configs) {
+        return EXIT_FAILED;
     }
     int made = rv_topic_create(t->client, b->topic, b->o.partitions, configs, t->timeout_ms, &e);
-    for (int i = 0; i < count; i++) {
-        mem_free(names[i]);
-    }
+    mem_free(configs);
     if (made != RV_OK && made != KERR_TOPIC_ALREADY_EXISTS) {
         return tool_failed(t, &e);
     }
@@ -264,7 +255,8 @@ static int result_print(const struct tool *t, json_t *o)
     json_object_foreach(o, key, value)
     {
         char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_REAL_PRECISION(DIGITS));
-        printf("%-24s %s\n", key, text ? text : "");
+        const char *plain = json_string_value(value);
+        printf("%-24s %s\n", key, plain ? plain : text ? text : "");
         mem_free(text);
     }
     json_decref(o);
@@ -278,6 +270,39 @@ static int load_report(const struct tool *t, const struct bench *b, const struct
         return EXIT_FAILED;
     }
     return result_print(t, result_json(b, l));
+}
+
+/* ---- somebody who looks */
+
+struct watch {
+    struct stop stop;
+    struct progress progress;
+};
+
+static bool watch_look(void *ctx, int64_t measured_us)
+{
+    struct watch *w = ctx;
+    stop_take(&w->stop);
+    progress_show(&w->progress, measured_us / 1000000, "s");
+    return !w->stop.at_ms;
+}
+
+/* Runs it with a bar and Ctrl-C, which ends it early: what was measured until then is told. */
+static bool run_watched(struct bench *b, struct load *l)
+{
+    struct watch w;
+    stop_catch(&w.stop);
+    progress_begin(&w.progress, "measured", (int64_t)b->o.seconds, true);
+    w.progress.no_rate = true;
+    l->watch = watch_look;
+    l->watch_ctx = &w;
+    bool ok = load_run(l);
+    progress_end(&w.progress);
+    if (ok && w.stop.at_ms) {
+        tool_say("stopped early: the figures are of the time until then");
+    }
+    stop_finish(&w.stop);
+    return ok;
 }
 
 /* ---- the verbs */
@@ -298,7 +323,7 @@ int verb_bench_produce(struct tool *t)
     bool ok = produce_prepare(&l) &&
               load_connect(&l, b.o.connections,
                            b.o.acks == 0 ? &kind_produce_unanswered : &kind_produce) &&
-              load_run(&l);
+              run_watched(&b, &l);
     code = load_report(t, &b, &l, ok);
     load_finish(&l);
     return code;
@@ -313,7 +338,7 @@ int verb_bench_fetch(struct tool *t)
         return EXIT_USAGE;
     }
     load_init(&l, &b.o);
-    bool ok = load_connect(&l, b.o.connections, &kind_fetch) && load_run(&l);
+    bool ok = load_connect(&l, b.o.connections, &kind_fetch) && run_watched(&b, &l);
     int code = load_report(t, &b, &l, ok);
     load_finish(&l);
     return code;
@@ -339,7 +364,7 @@ int verb_bench_latency(struct tool *t)
     load_init(&l, &b.o);
     l.senders = senders;
     bool ok = produce_prepare(&l) && load_connect(&l, senders, &kind_produce_stamped) &&
-              load_connect(&l, 1, &kind_fetch_stamped) && load_run(&l);
+              load_connect(&l, 1, &kind_fetch_stamped) && run_watched(&b, &l);
     code = load_report(t, &b, &l, ok);
     load_finish(&l);
     return code;
@@ -358,7 +383,7 @@ int verb_bench_commit(struct tool *t)
         return code;
     }
     load_init(&l, &b.o);
-    bool ok = load_connect(&l, b.o.connections, &kind_commit) && load_run(&l);
+    bool ok = load_connect(&l, b.o.connections, &kind_commit) && run_watched(&b, &l);
     code = load_report(t, &b, &l, ok);
     load_finish(&l);
     return code;

@@ -118,6 +118,9 @@ struct load {
     int64_t measured_to_us;
     bool measuring;
     const char *failed; /* why it ended early; NULL */
+    bool (*watch)(void *ctx,
+                  int64_t measured_us); /* now and then, NULL: never; false ends it early */
+    void *watch_ctx;
 
     int64_t ticks; /* requests that are due, since the start */
     int64_t ticks_from_us;

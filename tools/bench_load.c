@@ -25,6 +25,7 @@ enum {
     IN_SIZE_FIRST = 512,       /* bytes of a connection's first memory for answers */
     IN_SIZE_LIMIT = 256 << 20, /* bytes of one answer */
     READY_LIMIT_US = 30000000, /* for the first answers, after the warm-up */
+    WATCH_US = 100000,         /* between looks of whoever watches */
     READY_STEP_US = 100000,    /* between looks whether they are there */
     UNANSWERED_BURST = 64,     /* requests without an answer that a connection sends in one go */
 };
@@ -410,6 +411,7 @@ bool load_run(struct load *l)
     }
     int64_t begin_us = load_now_us() + (int64_t)(l->o.warm_seconds * 1e6);
     int64_t limit_us = begin_us + READY_LIMIT_US;
+    int64_t watch_us = 0;
     for (int i = 0; i < l->count && !l->failed; i++) {
         conn_pump(&l->conns[i]);
     }
@@ -427,7 +429,14 @@ bool load_run(struct load *l)
         if (l->measuring && now_us >= end_us) {
             break;
         }
+        if (l->watch && now_us >= watch_us) {
+            watch_us = now_us + WATCH_US;
+            if (!l->watch(l->watch_ctx, l->measuring ? now_us - l->measured_from_us : 0)) {
+                break;
+            }
+        }
         int64_t until_us = l->measuring ? end_us : begin_us;
+        until_us = l->watch && watch_us < until_us ? watch_us : until_us;
         serve(l, (int)((until_us - now_us) / 1000) + 1);
     }
     if (l->measuring) {

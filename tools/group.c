@@ -1,4 +1,8 @@
-#include "tools/tool.h"
+/* rivulet group list, rivulet group describe. */
+#include "tools/group.h"
+
+#include "base/mem.h"
+#include "tools/terminal.h"
 
 #include <string.h>
 
@@ -48,34 +52,61 @@ static int group_json(const struct rv_group *g)
     return EXIT_DONE;
 }
 
-static void cell_offset(struct table *table, int64_t offset)
+/* For people: one line about the group, then its partitions. */
+static int group_print(const struct tool *t, const struct rv_group *g)
 {
-    if (offset < 0) {
-        table_add(table, "-");
-    } else {
-        table_add(table, "%lld", (long long)offset);
-    }
-}
-
-static int group_table(const struct rv_group *g)
-{
-    static const char *const heads[] = {"TOPIC", ">PARTITION", ">COMMITTED",
-                                        ">END",  ">LAG",       "MEMBER"};
+    static const char *const heads[] = {"TOPIC", ">PARTITION",     ">COMMITTED", ">END",
+                                        ">LAG",  ">OLDEST UNREAD", "MEMBER"};
     struct table table;
-    table_init(&table, heads, 6);
+    struct buf line = {0};
     int64_t lag = 0;
+    int64_t *ages_ms = group_ages(t, g);
+    if (!ages_ms) {
+        return EXIT_FAILED;
+    }
+    table_init(&table, heads, 7);
     for (size_t i = 0; i < g->partition_count; i++) {
         const struct rv_group_partition *p = &g->partitions[i];
+        char age[AGE_TEXT];
         table_add(&table, "%s", p->topic);
         table_add(&table, "%d", (int)p->partition);
-        cell_offset(&table, p->committed_offset);
-        cell_offset(&table, p->end_offset);
-        cell_offset(&table, p->lag);
+        table_add_offset(&table, p->committed_offset);
+        table_add_offset(&table, p->end_offset);
+        table_add_offset(&table, p->lag);
+        age_text(ages_ms[i], age);
+        table_add(&table, "%s", age);
         table_add(&table, "%s", p->member ? p->member : "-");
         lag += p->lag > 0 ? p->lag : 0;
     }
-    printf("group %s  state %s%s%s  members %zu  lag %lld\n", g->group, g->state,
-           g->protocol[0] ? "  assignor " : "", g->protocol, g->member_count, (long long)lag);
+    mem_free(ages_ms);
+    buf_printf(&line, "group\t%s  state\t%s%s%s  members\t%zu  lag\t%lld", g->group, g->state,
+               g->protocol[0] ? "  assignor\t" : "", g->protocol, g->member_count, (long long)lag);
+    text_fold(stdout, buf_text(&line), 0, 2, 0);
+    buf_finish(&line);
+    return table_print(&table, stdout);
+}
+
+static int members_print(const struct rv_group *g)
+{
+    static const char *const heads[] = {"MEMBER", "INSTANCE", "CLIENT", "HOST", ">PARTITIONS"};
+    struct table table;
+    if (g->member_count == 0) {
+        return EXIT_DONE;
+    }
+    table_init(&table, heads, 5);
+    for (size_t i = 0; i < g->member_count; i++) {
+        const struct rv_group_member *m = &g->members[i];
+        size_t has = 0;
+        for (size_t k = 0; k < g->partition_count; k++) {
+            has += g->partitions[k].member && strcmp(g->partitions[k].member, m->id) == 0;
+        }
+        table_add(&table, "%s", m->id);
+        table_add(&table, "%s", m->instance_id ? m->instance_id : "-");
+        table_add(&table, "%s", m->client_id);
+        table_add(&table, "%s", m->host);
+        table_add(&table, "%zu", has);
+    }
+    putchar('\n');
     return table_print(&table, stdout);
 }
 
@@ -88,11 +119,13 @@ int verb_group_describe(struct tool *t)
     }
     int code;
     if (strcmp(g->state, "Dead") == 0 && g->partition_count == 0) {
-        fprintf(stderr, "rivulet: there is no group %s\n  `rivulet group list` names the groups\n",
-                g->group);
+        tool_say("there is no group %s\n`rivulet group list` names the groups", g->group);
         code = EXIT_FAILED;
+    } else if (t->json) {
+        code = group_json(g);
     } else {
-        code = t->json ? group_json(g) : group_table(g);
+        code = group_print(t, g);
+        code = code == EXIT_DONE ? members_print(g) : code;
     }
     rv_free(g);
     return code;

@@ -1,7 +1,9 @@
-/* rivulet log dump: what is in a partition's files, and whether they agree with each other. */
+/* rivulet log dump, rivulet log check: what is in a partition's files, and whether they agree with
+ * each other. */
 #include "tools/log_dump.h"
 
 #include "base/mem.h"
+#include "tools/terminal.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -12,11 +14,36 @@
 
 enum { DUMP_DEPTH = 2 }; /* a data directory, its partitions: directories below are not entered */
 
-void dump_json(struct dump *d, json_t *object)
+static void write_json(struct dump *d, json_t *object)
 {
     if (!json_line(stdout, object)) {
         d->failed = true;
     }
+}
+
+void dump_json(struct dump *d, json_t *object)
+{
+    if (d->quiet) {
+        json_decref(object);
+    } else {
+        write_json(d, object);
+    }
+}
+
+void dump_print(const struct dump *d, const char *format, ...)
+{
+    if (!d->quiet && !d->t->json) {
+        va_list args;
+        va_start(args, format);
+        vprintf(format, args);
+        va_end(args);
+    }
+}
+
+void dump_file(struct dump *d, const char *path)
+{
+    d->files++;
+    dump_print(d, "%s\n", path);
 }
 
 void dump_problem(struct dump *d, const char *path, const char *format, ...)
@@ -28,10 +55,11 @@ void dump_problem(struct dump *d, const char *path, const char *format, ...)
     va_end(args);
     d->problems++;
     if (d->t->json) {
-        dump_json(d, json_pack("{s:s,s:o,s:o}", "kind", "problem", "file", json_text(path), "text",
-                               json_text(text)));
+        write_json(d, json_pack("{s:s,s:o,s:o}", "kind", "problem", "file", json_text(path), "text",
+                                json_text(text)));
     } else {
-        printf("PROBLEM %s: %s\n", path, text);
+        printf("%sPROBLEM%s %s: %s\n", color_begin(stdout, COLOR_RED), color_end(stdout), path,
+               text);
     }
 }
 
@@ -103,6 +131,7 @@ static const struct dumper dumpers[] = {
     {".timeindex",              false, dump_index_file},
     {".snapshot",               true,  dump_producers },
     {"leader-epoch-checkpoint", true,  dump_epochs    },
+    {"offset-checkpoint",       true,  dump_offsets   },
 };
 
 static const struct dumper *dumper_of(const char *path)
@@ -196,6 +225,7 @@ static void dump_entry(struct dump *d, const char *path, int depth)
 static void dump_dir(struct dump *d, const char *path, int depth)
 {
     struct names names = {0};
+    d->next_offset = -1;
     if (!names_read(&names, path)) {
         dump_problem(d, path, "cannot be listed: %s", strerror(errno));
     }
@@ -217,29 +247,65 @@ static void dump_dir(struct dump *d, const char *path, int depth)
     names_finish(&names);
 }
 
-int verb_log_dump(struct tool *t)
+static void dump_all(struct dump *d)
 {
-    struct dump d = {.t = t, .records = tool_has(t, 'r')};
-    for (int i = 0; i < t->arg_count && !d.failed; i++) {
+    const struct tool *t = d->t;
+    for (int i = 0; i < t->arg_count && !d->failed; i++) {
         const char *path = t->args[i];
         const struct dumper *dumper = dumper_of(path);
         struct stat st;
+        d->next_offset = -1;
         if (stat(path, &st) != 0) {
-            dump_problem(&d, path, "%s", strerror(errno));
+            dump_problem(d, path, "%s", strerror(errno));
         } else if (S_ISDIR(st.st_mode)) {
-            dump_dir(&d, path, DUMP_DEPTH);
+            dump_dir(d, path, DUMP_DEPTH);
         } else if (dumper) {
-            dumper->dump(&d, path);
+            dumper->dump(d, path);
         } else {
-            dump_problem(&d, path,
-                         "neither .log, .index, .timeindex, .snapshot nor leader-epoch-checkpoint");
+            dump_problem(d, path, "neither .log, .index, .timeindex, .snapshot nor a checkpoint");
         }
     }
-    batch_scratch_finish(&d.scratch);
-    buf_finish(&d.batch);
+    batch_scratch_finish(&d->scratch);
+    buf_finish(&d->batch);
+}
+
+int verb_log_dump(struct tool *t)
+{
+    struct dump d = {.t = t, .records = tool_has(t, 'r')};
+    dump_all(&d);
     if (d.problems > 0) {
-        fprintf(stderr, "rivulet: %lld problem%s\n", (long long)d.problems,
-                d.problems == 1 ? "" : "s");
+        fflush(stdout);
+        tool_say("%lld problem%s", (long long)d.problems, d.problems == 1 ? "" : "s");
+    }
+    return d.failed || d.problems > 0 ? EXIT_FAILED : EXIT_DONE;
+}
+
+int verb_log_check(struct tool *t)
+{
+    struct dump d = {.t = t, .quiet = true};
+    dump_all(&d);
+    if (!d.failed && d.problems == 0 && d.files == 0) {
+        tool_say(
+            "there is no log in %s%s\nit is the data directory of a broker, or one of a partition "
+            "in it",
+            t->args[0], t->arg_count > 1 ? " ..." : "");
+        return EXIT_FAILED;
+    }
+    if (t->json && !d.failed) {
+        write_json(&d, json_pack("{s:s,s:I,s:I,s:I,s:I,s:I,s:I}", "kind", "summary", "files",
+                                 (json_int_t)d.files, "segments", (json_int_t)d.segment_count,
+                                 "batches", (json_int_t)d.batch_count, "records",
+                                 (json_int_t)d.record_count, "bytes", (json_int_t)d.bytes,
+                                 "problems", (json_int_t)d.problems));
+    } else if (!d.failed) {
+        printf(
+            "%s%lld problem%s%s in %lld file%s: %lld segment%s, %lld batch%s, %lld record%s, %lld "
+            "bytes\n",
+            color_begin(stdout, d.problems ? COLOR_RED : COLOR_GREEN), (long long)d.problems,
+            d.problems == 1 ? "" : "s", color_end(stdout), (long long)d.files,
+            d.files == 1 ? "" : "s", (long long)d.segment_count, d.segment_count == 1 ? "" : "s",
+            (long long)d.batch_count, d.batch_count == 1 ? "" : "es", (long long)d.record_count,
+            d.record_count == 1 ? "" : "s", (long long)d.bytes);
     }
     return d.failed || d.problems > 0 ? EXIT_FAILED : EXIT_DONE;
 }

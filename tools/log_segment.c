@@ -183,6 +183,9 @@ static const char *codec_text(int16_t attributes)
 
 static void print_batch(struct segment_dump *s, const struct batch_header *h, bool crc)
 {
+    if (s->d->quiet) {
+        return;
+    }
     int64_t last = h->base_offset + h->last_offset_delta;
     bool transactional = h->attributes & BATCH_ATTRIBUTE_TRANSACTIONAL;
     bool control = h->attributes & BATCH_ATTRIBUTE_CONTROL;
@@ -380,16 +383,23 @@ static bool segment_begin(struct segment_dump *s)
 void dump_segment(struct dump *d, const char *path)
 {
     struct segment_dump s = {.d = d, .path = path, .max_timestamp = -1};
-    if (!d->t->json) {
-        printf("%s\n", path);
-    }
+    dump_file(d, path);
     if (!segment_begin(&s)) {
         goto out;
     }
     cursor_open(&s, &s.index, ".index", INDEX_ENTRY);
     cursor_open(&s, &s.times, ".timeindex", TIME_ENTRY);
+    if (d->next_offset > s.base_offset) {
+        dump_problem(d, path, "begins before offset %" PRId64 ", where the segment before it ends",
+                     d->next_offset);
+    }
     while (!d->failed && s.position < s.size && dump_batch(&s)) {
     }
+    d->next_offset = s.next_offset;
+    d->segment_count++;
+    d->batch_count += s.batch_count;
+    d->record_count += s.record_count;
+    d->bytes += s.size;
     cursor_drain(&s, &s.index);
     cursor_drain(&s, &s.times);
     if (d->t->json) {
@@ -399,9 +409,10 @@ void dump_segment(struct dump *d, const char *path)
                                "index_entries", (json_int_t)s.index.count, "time_entries",
                                (json_int_t)s.times.count));
     } else {
-        printf("  %" PRId64 " batches, %" PRId64 " records, next offset %" PRId64 ", %" PRId64
-               " index entries, %" PRId64 " time index entries\n",
-               s.batch_count, s.record_count, s.next_offset, s.index.count, s.times.count);
+        dump_print(d,
+                   "  %" PRId64 " batches, %" PRId64 " records, next offset %" PRId64 ", %" PRId64
+                   " index entries, %" PRId64 " time index entries\n",
+                   s.batch_count, s.record_count, s.next_offset, s.index.count, s.times.count);
     }
 out:
     cursor_close(&s.index);

@@ -1,6 +1,7 @@
 /* The small files beside the segments.
  *
  *   leader-epoch-checkpoint: lines "0", the count, then "EPOCH START-OFFSET" each, both rising
+ *   *-offset-checkpoint: lines "0", the count, then "TOPIC PARTITION OFFSET" each
  *   OFFSET.snapshot: int16 1, uint32 crc32c of what follows, int32 count, entries of 46 bytes
  */
 #include "tools/log_dump.h"
@@ -50,7 +51,7 @@ static void dump_epoch(struct dump *d, const char *path, int64_t epoch, int64_t 
         dump_json(d, json_pack("{s:s,s:o,s:I,s:I}", "kind", "leader_epoch", "file", json_text(path),
                                "epoch", (json_int_t)epoch, "start_offset", (json_int_t)start));
     } else {
-        printf("  leader epoch %" PRId64 " from offset %" PRId64 "\n", epoch, start);
+        dump_print(d, "  leader epoch %" PRId64 " from offset %" PRId64 "\n", epoch, start);
     }
 }
 
@@ -79,9 +80,7 @@ void dump_epochs(struct dump *d, const char *path)
 {
     struct buf text = {0};
     int64_t v[2], count, last_epoch = -1, last_start = -1;
-    if (!d->t->json) {
-        printf("%s\n", path);
-    }
+    dump_file(d, path);
     if (!read_whole(d, path, &text)) {
         goto out;
     }
@@ -115,6 +114,68 @@ out:
     buf_finish(&text);
 }
 
+/* "TOPIC PARTITION OFFSET", and what is behind it. */
+static bool line_offset(struct str *rest, struct str *ret_partition, int64_t *ret_offset)
+{
+    const char *end = rest->len ? memchr(rest->ptr, '\n', rest->len) : NULL;
+    if (!end) {
+        return false;
+    }
+    struct str line = {rest->ptr, (size_t)(end - rest->ptr)};
+    rest->ptr = end + 1;
+    rest->len -= line.len + 1;
+    const char *last = memrchr(line.ptr, ' ', line.len);
+    const char *middle = last ? memrchr(line.ptr, ' ', (size_t)(last - line.ptr)) : NULL;
+    int64_t partition;
+    if (!middle || middle == line.ptr) {
+        return false;
+    }
+    struct str number = {middle + 1, (size_t)(last - middle) - 1};
+    struct str offset = {last + 1, (size_t)(end - last) - 1};
+    *ret_partition = (struct str){line.ptr, (size_t)(last - line.ptr)};
+    return str_to_int64(number, &partition) == OK && partition >= 0 && partition <= INT32_MAX &&
+           str_to_int64(offset, ret_offset) == OK && *ret_offset >= 0;
+}
+
+void dump_offsets(struct dump *d, const char *path)
+{
+    struct buf text = {0};
+    int64_t v[2], offset;
+    struct str partition;
+    dump_file(d, path);
+    if (!read_whole(d, path, &text) ||
+        text.len == 0) { /* Kafka has empty ones until it knows any */
+        goto out;
+    }
+    struct str rest = {text.ptr, text.len};
+    if (!line_numbers(&rest, 1, v) || v[0] != 0) {
+        dump_problem(d, path, "the first line is not version 0");
+        goto out;
+    }
+    if (!line_numbers(&rest, 1, v) || v[0] < 0) {
+        dump_problem(d, path, "the second line is no count");
+        goto out;
+    }
+    for (int64_t i = 0; i < v[0] && !d->failed; i++) {
+        if (!line_offset(&rest, &partition, &offset)) {
+            dump_problem(d, path, "entry %" PRId64 " of %" PRId64 " is missing or no entry", i,
+                         v[0]);
+            goto out;
+        }
+        dump_print(d, "  %.*s: offset %" PRId64 "\n", STR_ARG(partition), offset);
+        if (d->t->json) {
+            dump_json(d, json_pack("{s:s,s:o,s:s#,s:I}", "kind", "checkpoint", "file",
+                                   json_text(path), "partition", partition.ptr, (int)partition.len,
+                                   "offset", (json_int_t)offset));
+        }
+    }
+    if (rest.len > 0) {
+        dump_problem(d, path, "%zu bytes behind the last entry", rest.len);
+    }
+out:
+    buf_finish(&text);
+}
+
 static void dump_producer(struct dump *d, const char *path, const uint8_t *p)
 {
     int64_t id = (int64_t)get_be64(p), offset = (int64_t)get_be64(p + 14);
@@ -130,10 +191,11 @@ static void dump_producer(struct dump *d, const char *path, const uint8_t *p)
                                "timestamp", (json_int_t)timestamp, "coordinator_epoch",
                                (int)coordinator, "transaction_offset", json_offset(open)));
     } else {
-        printf("  producer %" PRId64 " epoch %d last sequence %d last offset %" PRId64
-               " offset delta %d timestamp %" PRId64
-               " coordinator epoch %d transaction from %" PRId64 "\n",
-               id, epoch, sequence, offset, delta, timestamp, coordinator, open);
+        dump_print(d,
+                   "  producer %" PRId64 " epoch %d last sequence %d last offset %" PRId64
+                   " offset delta %d timestamp %" PRId64
+                   " coordinator epoch %d transaction from %" PRId64 "\n",
+                   id, epoch, sequence, offset, delta, timestamp, coordinator, open);
     }
     if (id < 0 || epoch < 0 || offset < -1 || delta < 0) {
         dump_problem(d, path, "producer %" PRId64 " contradicts itself", id);
@@ -143,9 +205,7 @@ static void dump_producer(struct dump *d, const char *path, const uint8_t *p)
 void dump_producers(struct dump *d, const char *path)
 {
     struct buf file = {0};
-    if (!d->t->json) {
-        printf("%s\n", path);
-    }
+    dump_file(d, path);
     if (!read_whole(d, path, &file)) {
         goto out;
     }

@@ -145,7 +145,7 @@ int16_t dispatch_error_code(const struct request *req)
     for (uint16_t i = 0; i < table->field_count; i++) {
         const struct wire_field *field = &table->fields[i];
         if (field->kind == WIRE_INT16 && !(field->flags & WIRE_ARRAY) &&
-            strcmp(field->name, "error_code") == 0) {
+            strcmp(wire_field_name(table, field), "error_code") == 0) {
             int16_t code;
             memcpy(&code, (const char *)req->reply + field->offset, sizeof code);
             return code;

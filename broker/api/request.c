@@ -102,7 +102,7 @@ static void set_throttle(struct request *req, int32_t throttle_ms)
 {
     const struct wire_struct *table = req->header.api->response;
     for (uint16_t i = 0; i < table->field_count; i++) {
-        if (strcmp(table->fields[i].name, "throttle_time_ms") == 0) {
+        if (strcmp(table->field_names[i], "throttle_time_ms") == 0) {
             memcpy((char *)req->reply + table->fields[i].offset, &throttle_ms, sizeof throttle_ms);
         }
     }

@@ -3,7 +3,6 @@
 #include "broker/api/topics.h"
 
 #include "base/map.h"
-#include "base/timer.h"
 #include "broker/api/families.h"
 #include "broker/api/request.h"
 #include "broker/config.h"
@@ -67,106 +66,6 @@ struct str keep_value(struct request *req, struct buf *text)
     return request_copy(req, (struct str){.ptr = p, .len = text->len});
 }
 
-/* The changes of one request, in its arena. Each that is under way holds the request. */
-struct topics_work {
-    struct request *req;
-    struct topics_item *items; /* array: one a topic of the request */
-    int32_t item_count;
-    int32_t outstanding; /* changes under way */
-    bool submitting;     /* the handler has not come to its end */
-    bool answered;       /* by the deadline: nothing may write to the answer any more */
-    struct timer timer;  /* the client's timeout */
-};
-
-/* One of them. */
-struct topics_item {
-    struct request *req;
-    struct create_topics_response_topic *created; /* or */
-    struct delete_topics_response_response *deleted;
-    bool by_id;   /* to be deleted; the client named the id */
-    bool pending; /* its change is under way */
-};
-
-static void item_answer(struct topics_item *item, int16_t error, struct str text)
-{
-    if (item->created) {
-        item->created->error_code = error;
-        item->created->error_message = text;
-    } else {
-        item->deleted->error_code = error;
-        item->deleted->error_message = text;
-    }
-}
-
-static void work_timed_out(struct timer *timer)
-{
-    struct topics_work *work =
-        (struct topics_work *)(void *)((char *)timer - offsetof(struct topics_work, timer));
-    for (int32_t i = 0; i < work->item_count; i++) {
-        if (work->items[i].pending) {
-            item_answer(&work->items[i], KERR_REQUEST_TIMED_OUT,
-                        STR("not done within the request's timeout; it goes on"));
-        }
-    }
-    work->answered = true;
-    reply(work->req, 0);
-}
-
-static void work_dropped(struct request *req)
-{
-    struct topics_work *work = req->handler;
-    timer_disarm(req->env->timers, &work->timer);
-}
-
-static err work_init(struct request *req, int32_t count)
-{
-    struct topics_work *work = req->handler = arena_zero(&req->arena, 1, sizeof *work);
-    if (work) {
-        work->items = arena_zero(&req->arena, (size_t)count, sizeof *work->items);
-    }
-    if (!work || !work->items) {
-        return arena_error(&req->arena);
-    }
-    work->req = req;
-    work->submitting = true;
-    timer_init(&work->timer, work_timed_out);
-    req->on_drop = work_dropped;
-    return OK;
-}
-
-/* Answers when the last change is done. */
-static void work_go_on(struct request *req)
-{
-    struct topics_work *work = req->handler;
-    if (work->outstanding == 0 && !work->submitting && !work->answered) {
-        timer_disarm(req->env->timers, &work->timer);
-        if (!request_is_dropped(req)) {
-            reply(req, 0);
-        }
-    }
-}
-
-/* The handler has submitted everything. A timeout of 0 or less is none: an answer comes in any
- * case. */
-static void work_submitted(struct request *req, int32_t timeout_ms)
-{
-    struct topics_work *work = req->handler;
-    work->submitting = false;
-    if (work->outstanding > 0 && timeout_ms > 0) {
-        timer_arm(req->env->timers, &work->timer, clock_mono_ms(req->env->clock) + timeout_ms);
-    }
-    work_go_on(req);
-}
-
-/* A change has come back. True when its answer may still be written. */
-static bool item_done(struct topics_item *item)
-{
-    struct topics_work *work = item->req->handler;
-    item->pending = false;
-    work->outstanding--;
-    return !work->answered && !request_is_dropped(item->req);
-}
-
 /* ---- CreateTopics */
 
 static void describe_created(struct request *req, const struct topic *t,
@@ -205,14 +104,25 @@ static void topic_created(void *ctx, err e, struct topic *topic)
 {
     struct topics_item *item = ctx;
     struct request *req = item->req;
-    if (item_done(item)) {
-        item_answer(item, topic_error(e), e == OK ? (struct str){0} : str_of(err_text(e)));
+    if (topics_item_done(item)) {
+        topics_item_answer(item, topic_error(e), e == OK ? (struct str){0} : str_of(err_text(e)));
         if (e == OK) {
-            describe_created(req, topic, topic->config, topic->partition_count, item->created);
+            describe_created(req, topic, topic->config, topic->partition_count, item->out);
         }
     }
-    work_go_on(req);
+    topics_work_go_on(req);
     request_release(req);
+}
+
+int16_t check_assigned(const struct request *req, const int32_t *brokers, int32_t count,
+                       int32_t partition, struct buf *text)
+{
+    if (count != 1 || brokers[0] != req->env->node_id) {
+        buf_printf(text, "partition %d must be assigned to broker %d alone", partition,
+                   req->env->node_id);
+        return KERR_INVALID_REPLICA_ASSIGNMENT;
+    }
+    return KERR_NONE;
 }
 
 /* Manual assignments must be what one broker can do: partitions 0..n-1, each on this broker. */
@@ -232,10 +142,10 @@ static int16_t check_assignments(struct request *req, const struct create_topics
                        in->assignments_count - 1);
             return KERR_INVALID_REPLICA_ASSIGNMENT;
         }
-        if (a->broker_ids_count != 1 || a->broker_ids[0] != req->env->node_id) {
-            buf_printf(text, "partition %d must be assigned to broker %d alone", a->partition_index,
-                       req->env->node_id);
-            return KERR_INVALID_REPLICA_ASSIGNMENT;
+        int16_t code =
+            check_assigned(req, a->broker_ids, a->broker_ids_count, a->partition_index, text);
+        if (code != KERR_NONE) {
+            return code;
         }
     }
     *partitions = in->assignments_count;
@@ -281,7 +191,8 @@ static err create_one(struct request *req, const struct create_topics_request_to
                               .partition_count = in->num_partitions,
                               .overrides = pairs,
                               .override_count = in->configs_count};
-    *item = (struct topics_item){.req = req, .created = out};
+    *item = (struct topics_item){
+        .req = req, .out = out, .error = &out->error_code, .text = &out->error_message};
     out->error_code = check_created(req, in, &spec, &text);
     if (out->error_code == KERR_NONE && body->validate_only) {
         out->error_code = topic_error(meta_check_topic(req->env->meta, &spec, &text));
@@ -295,32 +206,14 @@ static err create_one(struct request *req, const struct create_topics_request_to
             topic_config_destroy(config);
         }
     } else if (out->error_code == KERR_NONE) {
-        request_hold(req);
+        topics_item_begin(item);
         err e = meta_create_topic(req->env->meta, &spec, &text, topic_created, item);
         out->error_code = topic_error(e);
-        item->pending = e == OK;
-        work->outstanding += e == OK;
-        if (e != OK) {
-            request_release(req);
-        }
+        topics_item_begun(item, e);
     }
     out->error_message = keep_text(req, &text);
     buf_finish(&text);
     return OK;
-}
-
-/* Which names stand more than once: those are refused, with one answer each. */
-static bool is_repeated(const struct map *counts, struct str name, bool *first)
-{
-    uintptr_t seen = (uintptr_t)map_get_str(counts, name);
-    *first = (seen & 1) == 0;
-    return seen >> 1 > 1;
-}
-
-static err count_name(struct map *counts, struct str name)
-{
-    uintptr_t seen = (uintptr_t)map_get_str(counts, name);
-    return map_put_str(counts, name, (void *)(seen + 2));
 }
 
 err api_create_topics(struct request *req)
@@ -328,7 +221,7 @@ err api_create_topics(struct request *req)
     const struct create_topics_request *in = request_body(req);
     struct create_topics_response *out = request_reply(req);
     struct map counts;
-    err e = work_init(req, in->topics_count);
+    err e = topics_work_init(req, in->topics_count);
     if (e != OK) {
         return e;
     }
@@ -338,13 +231,13 @@ err api_create_topics(struct request *req)
     }
     map_init(&counts, rng_next(req->env->rng));
     for (int32_t i = 0; i < in->topics_count && e == OK; i++) {
-        e = count_name(&counts, in->topics[i].name);
+        e = name_count(&counts, in->topics[i].name);
     }
     request_hold(req);
     for (int32_t i = 0; i < in->topics_count && e == OK; i++) {
         struct str name = in->topics[i].name;
         bool first;
-        bool repeated = is_repeated(&counts, name, &first);
+        bool repeated = name_is_repeated(&counts, name, &first);
         if (repeated && !first) {
             continue;
         }
@@ -353,14 +246,13 @@ err api_create_topics(struct request *req)
         if (repeated) {
             to->error_code = KERR_INVALID_REQUEST;
             to->error_message = STR("the topic stands more than once in the request");
-            e = map_put_str(&counts, name, (void *)((uintptr_t)map_get_str(&counts, name) | 1));
         } else {
             e = create_one(req, &in->topics[i], to);
         }
     }
     map_finish(&counts);
     if (e == OK) {
-        work_submitted(req, in->timeout_ms);
+        topics_work_submitted(req, in->timeout_ms);
     }
     request_release(req);
     return e;
@@ -378,10 +270,11 @@ static void topic_deleted(void *ctx, err e, struct topic *topic)
     struct topics_item *item = ctx;
     struct request *req = item->req;
     (void)topic;
-    if (item_done(item)) {
-        item_answer(item, deletion_error(item, e), e == OK ? (struct str){0} : str_of(err_text(e)));
+    if (topics_item_done(item)) {
+        topics_item_answer(item, deletion_error(item, e),
+                           e == OK ? (struct str){0} : str_of(err_text(e)));
     }
-    work_go_on(req);
+    topics_work_go_on(req);
     request_release(req);
 }
 
@@ -461,16 +354,15 @@ static int16_t delete_one(struct request *req, struct str name, struct uuid id,
     if (error != KERR_NONE) {
         return error;
     }
-    *item = (struct topics_item){.req = req, .deleted = out, .by_id = by_id};
+    *item = (struct topics_item){
+        .req = req, .error = &out->error_code, .text = &out->error_message, .by_id = by_id};
     struct buf text = {0};
-    request_hold(req);
+    topics_item_begin(item);
     err e = meta_delete_topic(req->env->meta, t->id, &text, topic_deleted, item);
-    item->pending = e == OK;
-    work->outstanding += e == OK;
     if (e != OK) {
         out->error_message = keep_text(req, &text);
-        request_release(req);
     }
+    topics_item_begun(item, e);
     buf_finish(&text);
     return deletion_error(item, e);
 }
@@ -481,7 +373,7 @@ err api_delete_topics(struct request *req)
     struct delete_topics_response *out = request_reply(req);
     int32_t count = req->header.api_version >= 6 ? in->topics_count : in->topic_names_count;
     struct map counts;
-    err e = work_init(req, count);
+    err e = topics_work_init(req, count);
     if (e != OK) {
         return e;
     }
@@ -500,7 +392,7 @@ err api_delete_topics(struct request *req)
     }
     map_finish(&counts);
     if (e == OK) {
-        work_submitted(req, in->timeout_ms);
+        topics_work_submitted(req, in->timeout_ms);
     }
     request_release(req);
     return e;

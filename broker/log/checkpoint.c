@@ -1,17 +1,12 @@
-/* Small files beside the segments, in Kafka's text forms, and the checkpoint that writes them.
+/* The checkpoint: what saves a start the scan of a log.
  *
- *   partition.metadata            version: 0 / topic_id: BASE64URL
- *   leader-epoch-checkpoint       0 / number of entries / EPOCH START_OFFSET, each
- *   *-offset-checkpoint           0 / number of entries / TOPIC PARTITION OFFSET, each; in the data
- * directory
- *
- * A checkpoint takes the logs that have grown since their last one, one after the other: indexes
- * synced, producers in a snapshot, epochs in their file; then the recovery points of all are
- * written at once. (K1) A recovery point is never above what a checkpoint of that log made durable.
- * It runs on the reader, so that commits do not wait for it; the last one, at a stop, takes every
- * log. A file of the journal is free when a checkpoint has synced the segments that it stands for;
- * that one, more frequent, does nothing else. Each log is a work item of its own, so that reads and
- * other loads of the device come in between.
+ * It takes the logs that have grown since their last one, one after the other: indexes synced,
+ * producers in a snapshot, epochs in their file; then the recovery points of all are written at
+ * once (offset_files.c). (K1) A recovery point is never above what a checkpoint of that log made
+ * durable. It runs on the reader, so that commits do not wait for it; the last one, at a stop,
+ * takes every log. A file of the journal is free when a checkpoint has
+ * synced the segments that it stands for; that one, more frequent, does nothing else. Each log is a
+ * work item of its own, so that reads and other loads of the device come in between.
  */
 #include "broker/log/internal.h"
 
@@ -21,172 +16,6 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-enum { SMALL_FILE_MAX = 64 * 1024 * 1024 };
-
-/* ---- reading and writing them */
-
-static bool next_line(struct str *text, struct str *ret_line)
-{
-    if (text->len == 0) {
-        return false;
-    }
-    const char *end = memchr(text->ptr, '\n', text->len);
-    size_t len = end ? (size_t)(end - text->ptr) : text->len;
-    *ret_line = (struct str){text->ptr, len};
-    size_t used = len + (end ? 1 : 0);
-    *text = (struct str){text->ptr + used, text->len - used};
-    return true;
-}
-
-static bool next_word(struct str *line, struct str *ret_word)
-{
-    size_t n = 0;
-    while (n < line->len && line->ptr[n] != ' ') {
-        n++;
-    }
-    *ret_word = (struct str){line->ptr, n};
-    size_t used = n < line->len ? n + 1 : n;
-    *line = (struct str){line->ptr + used, line->len - used};
-    return n > 0;
-}
-
-static bool next_number(struct str *line, int64_t *ret_value)
-{
-    struct str word;
-    return next_word(line, &word) && !str_to_int64(word, ret_value);
-}
-
-err metadata_read(struct store *store, const char *dir, struct uuid *ret_id)
-{
-    char path[LOG_PATH_SIZE];
-    struct buf text = {0};
-    struct str line;
-    snprintf(path, sizeof path, "%s/partition.metadata", dir);
-    err e = store_read_file(store, path, 4096, &text);
-    struct str rest = {text.ptr, text.len};
-    err found = e ? e : ERR_CORRUPT;
-    while (!e && next_line(&rest, &line)) {
-        struct str key;
-        if (next_word(&line, &key) && str_eq(key, STR("topic_id:"))) {
-            found = uuid_from_text(line, ret_id) ? ERR_CORRUPT : OK;
-        }
-    }
-    buf_finish(&text);
-    return found;
-}
-
-err metadata_write(struct store *store, const char *dir, struct uuid id)
-{
-    char path[LOG_PATH_SIZE];
-    char text[UUID_TEXT_SIZE];
-    char content[80];
-    uuid_to_text(id, text);
-    snprintf(path, sizeof path, "%s/partition.metadata", dir);
-    int size = snprintf(content, sizeof content, "version: 0\ntopic_id: %s\n", text);
-    /* Not synced: a start takes a directory without it for the log's of that name. */
-    struct store_file *file = NULL;
-    struct iovec v = {content, (size_t)size};
-    err e = store->ops->open(store->ctx, path, STORE_CREATE, &file);
-    if (!e) {
-        e = store->ops->write(store->ctx, file, &v, 1, 0);
-        e = e ? e : store->ops->truncate(store->ctx, file, size);
-        store->ops->close(store->ctx, file);
-    }
-    return e;
-}
-
-err epochs_read(struct store *store, const char *dir, struct log_epoch **ret_epochs,
-                int32_t *ret_count)
-{
-    char path[LOG_PATH_SIZE];
-    struct buf text = {0};
-    struct str line;
-    int64_t version = -1;
-    int64_t count = -1;
-    struct log_epoch *epochs = NULL;
-    int32_t n = 0;
-    snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", dir);
-    err e = store_read_file(store, path, SMALL_FILE_MAX, &text);
-    struct str rest = {text.ptr, text.len};
-    if (!e && (!next_line(&rest, &line) || !next_number(&line, &version) || version != 0 ||
-               !next_line(&rest, &line) || !next_number(&line, &count) || count < 0 ||
-               (size_t)count > text.len)) {
-        e = ERR_CORRUPT;
-    }
-    if (!e) {
-        epochs = mem_need_zero((size_t)count + 1, sizeof *epochs);
-    }
-    while (!e && n < count) {
-        int64_t epoch;
-        int64_t start;
-        if (!next_line(&rest, &line) || !next_number(&line, &epoch) ||
-            !next_number(&line, &start) || epoch < 0 || epoch > INT32_MAX || start < 0 ||
-            (n > 0 && epoch <= epochs[n - 1].epoch)) {
-            e = ERR_CORRUPT;
-        } else {
-            epochs[n++] = (struct log_epoch){(int32_t)epoch, start};
-        }
-    }
-    buf_finish(&text);
-    if (e) {
-        mem_free(epochs);
-        return e;
-    }
-    *ret_epochs = epochs;
-    *ret_count = n;
-    return OK;
-}
-
-err offsets_file_read(struct store *store, const char *path, struct map *offsets)
-{
-    struct buf text = {0};
-    struct str line;
-    err e = store_read_file(store, path, SMALL_FILE_MAX, &text);
-    struct str rest = {text.ptr, text.len};
-    for (int n = 0; !e && next_line(&rest, &line); n++) {
-        struct str topic;
-        int64_t partition;
-        int64_t offset;
-        char key[LOG_PATH_SIZE];
-        if (n < 2) {
-            continue;
-        }
-        if (!next_word(&line, &topic) || topic.len > 249 || !next_number(&line, &partition) ||
-            !next_number(&line, &offset) || offset < 0 || offset == INT64_MAX) {
-            e = ERR_CORRUPT;
-            break;
-        }
-        int size = snprintf(key, sizeof key, "%.*s-%" PRId64, STR_ARG(topic), partition);
-        check(!map_put(offsets, key, (size_t)size, (void *)(uintptr_t)(offset + 1)));
-    }
-    buf_finish(&text);
-    return e;
-}
-
-int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t otherwise)
-{
-    uintptr_t v = (uintptr_t)map_get_str(offsets, str_of(dir));
-    return v ? (int64_t)v - 1 : otherwise;
-}
-
-void manager_read_checkpoints(struct log_manager *m)
-{
-    static const char *const names[] = {"recovery-point-offset-checkpoint",
-                                        "log-start-offset-checkpoint"};
-    struct map *const maps[] = {&m->recovery_points, &m->starts};
-    if (m->checkpoints_read) {
-        return;
-    }
-    m->checkpoints_read = true;
-    for (int i = 0; i < 2; i++) {
-        err e = offsets_file_read(m->o.store, names[i], maps[i]);
-        if (e && e != ERR_NOT_FOUND) { /* they only save work: without them everything is scanned */
-            diag_log(m->o.diag, DIAG_WARN, "checkpoint_unreadable", "file=%s error=\"%s\"",
-                     names[i], err_text(e));
-        }
-    }
-}
 
 /* ---- the checkpoint */
 
@@ -211,13 +40,9 @@ struct checkpoint {
     int64_t bytes;
     int32_t epoch_count;
 
-    struct buf files[3]; /* owned: the three offset checkpoints */
+    struct offset_files_wait wait;
     err result;
 };
-
-static const char *const offset_files[3] = {"recovery-point-offset-checkpoint",
-                                            "log-start-offset-checkpoint",
-                                            "replication-offset-checkpoint"};
 
 static void snapshot_path(const char *dir, int64_t offset, char path[LOG_PATH_SIZE])
 {
@@ -357,24 +182,12 @@ static void collect(struct checkpoint *c, struct log *log)
     }
 }
 
-/* ---- the offset checkpoints, when all logs are done */
-
-static void files_run(struct work *work)
-{
-    struct checkpoint *c = list_entry(work, struct checkpoint, work);
-    for (int i = 0; i < 3 && !c->result; i++) {
-        c->result =
-            store_replace_file(c->m->o.store, offset_files[i], c->files[i].ptr, c->files[i].len);
-    }
-}
+/* ---- the end, when all logs are done */
 
 static void finish(struct checkpoint *c)
 {
     struct log_manager *m = c->m;
     void (*done)(struct log_manager *) = c->done;
-    for (int i = 0; i < 3; i++) {
-        buf_finish(&c->files[i]);
-    }
     buf_finish(&c->snapshot);
     buf_finish(&c->epochs);
     m->final_failed = m->final_begun && c->failed;
@@ -385,61 +198,14 @@ static void finish(struct checkpoint *c)
     done(m);
 }
 
-static void files_done(struct work *work)
+static void files_done(struct offset_files_wait *w, err e)
 {
-    struct checkpoint *c = list_entry(work, struct checkpoint, work);
-    struct log_manager *m = c->m;
-    if (c->result) {
-        diag_log(m->o.diag, DIAG_WARN, "checkpoint_failed", "error=\"%s\"", err_text(c->result));
+    struct checkpoint *c = list_entry(w, struct checkpoint, wait);
+    if (e) {
+        diag_log(c->m->o.diag, DIAG_WARN, "checkpoint_failed", "error=\"%s\"", err_text(e));
         c->failed = true;
     }
     finish(c);
-    manager_work_done(m);
-}
-
-static void encode_files(struct log_manager *m, struct buf files[3])
-{
-    struct buf lines[3] = {{0}};
-    int counts[3] = {0};
-    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
-        const struct log *log = map_value(e);
-        const int64_t values[3] = {log->recovery_point, log->start_offset, log->durable.offset};
-        const bool wanted[3] = {true, log->start_offset > log->segments[0]->base_offset, true};
-        for (int i = 0; i < 3; i++) {
-            if (wanted[i]) {
-                buf_printf(&lines[i], "%.*s %d %" PRId64 "\n", STR_ARG(log->topic), log->partition,
-                           values[i]);
-                counts[i]++;
-            }
-        }
-    }
-    for (int i = 0; i < 3; i++) {
-        buf_printf(&files[i], "0\n%d\n", counts[i]);
-        buf_add(&files[i], lines[i].ptr, lines[i].len);
-        check(!files[i].failed && !lines[i].failed);
-        buf_finish(&lines[i]);
-    }
-}
-
-err checkpoint_write_recovery_points(struct log_manager *m)
-{
-    struct buf files[3] = {{0}};
-    encode_files(m, files);
-    err e = store_replace_file(m->o.store, offset_files[0], files[0].ptr, files[0].len);
-    for (int i = 0; i < 3; i++) {
-        buf_finish(&files[i]);
-    }
-    return e;
-}
-
-static void write_files(struct checkpoint *c)
-{
-    struct log_manager *m = c->m;
-    encode_files(m, c->files);
-    c->result = OK;
-    c->work.run = files_run;
-    c->work.done = files_done;
-    manager_work(m, m->o.reader, &c->work);
 }
 
 static void next_log(struct checkpoint *c)
@@ -458,7 +224,8 @@ static void next_log(struct checkpoint *c)
         c->log = NULL;
     }
     if (c->changed) {
-        write_files(c);
+        c->wait = (struct offset_files_wait){.files = OFFSET_FILES_ALL, .done = files_done};
+        offset_files_write(c->m, &c->wait);
     } else {
         finish(c);
     }
@@ -519,6 +286,12 @@ void checkpoint_fire(struct timer *timer)
         m->checkpoint_due = false;
         checkpoint_start(m, CHECKPOINT_PERIODIC, periodic_done);
     }
+}
+
+bool checkpoint_is_at(const struct log_manager *m, const char *dir)
+{
+    return m->checkpointing && m->checkpointing->log &&
+           strcmp(m->checkpointing->log->dir, dir) == 0;
 }
 
 void checkpoint_arm(struct log_manager *m)

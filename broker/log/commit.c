@@ -782,6 +782,10 @@ static void sync_take(struct sync_group *g)
             log_complete_durable(log);
             log_notify(log, false);
         }
+        if (!log->closed && log->segment_count > 1 &&
+            log->segments[1]->base_offset <= log->start_offset) {
+            log_drop_below_start(log); /* DeleteRecords asked for the segment that ended here */
+        }
     }
 }
 

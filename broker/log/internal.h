@@ -130,6 +130,8 @@ struct log {
     int32_t segment_count;
     int32_t segment_slots;
     int64_t start_offset;
+    int64_t asked_start; /* what log-start-offset-checkpoint will say when the write of it that is
+                            under way is done, if that is more */
     int64_t next_offset;
     struct mark written;        /* end of what is in the page cache */
     struct mark durable;        /* the high watermark */
@@ -150,22 +152,42 @@ struct log {
     struct list watchers;
     struct mark *hints; /* owned; HINTS of them, or NULL */
     int hint_next;
-    int refs;        /* the manager's, and work items' */
-    bool closed;     /* being deleted, or the manager stops */
-    bool fenced;     /* rot below the recovery point that cannot be stepped over: no more appends */
-    bool truncate;   /* a failed write may have left bytes behind the written end */
-    bool destroyed;  /* out of the manager */
-    bool roll;       /* begin a new segment at the next submit: retention wants this one */
-    bool journalled; /* some segment is */
-    bool carried;    /* the journal's next group says how far it is durable */
-    bool direct;     /* a segment of it is in the sync group that is being formed */
-    int under_way;   /* write and sync groups it is part of */
+    int refs;       /* the manager's, and work items' */
+    bool closed;    /* being deleted, or the manager stops */
+    bool fenced;    /* rot below the recovery point that cannot be stepped over: no more appends */
+    bool truncate;  /* a failed write may have left bytes behind the written end */
+    bool destroyed; /* out of the manager */
+    bool roll;      /* begin a new segment at the next submit: retention wants this one */
+    bool renaming;  /* the first of `removals` is with the writer */
+    struct list removals; /* struct removal: segments out of the log whose files are still there */
+    bool journalled;      /* some segment is */
+    bool carried;         /* the journal's next group says how far it is durable */
+    bool direct;          /* a segment of it is in the sync group that is being formed */
+    int under_way;        /* write and sync groups it is part of */
     void (*destroy_done)(void *ctx, err e);
     void *destroy_ctx;
 };
 
 struct write_group;
 struct sync_group;
+
+enum offset_file { OFFSETS_RECOVERY, OFFSETS_START, OFFSETS_REPLICATION, OFFSET_FILES };
+enum { OFFSET_FILES_ALL = (1 << OFFSET_FILES) - 1 };
+
+/* The offset checkpoints (offset_files.c). Maps: "TOPIC-N" -> int64 + 1 as pointer. */
+struct offset_files {
+    struct map there[OFFSET_FILES]; /* what may be in them */
+    struct map next[OFFSET_FILES];  /* what the write under way puts there */
+    struct buf text[OFFSET_FILES];  /* owned; of that write */
+    unsigned files;                 /* it is of: bits 1 << enum offset_file */
+    struct list waiting;            /* struct offset_files_wait */
+    struct list writing;
+    struct work work;
+    err result;
+    bool under_way;
+    bool read;
+    bool stale; /* the start found something in them that is not true */
+};
 
 struct log_manager {
     struct log_manager_options o;
@@ -180,12 +202,10 @@ struct log_manager {
     int closing;               /* files on their way to be closed: still open */
     struct write_group *write; /* under way; NULL */
     struct sync_group *sync;   /* under way; NULL */
+    int64_t room_bytes;        /* what appends may still take of a tight disk; -1: it is not */
     int64_t pending_bytes;     /* of the batches in dirty logs, since the last write group */
     bool pending_told;         /* one of them has `written` */
-    struct map
-        starts; /* log-start-offset-checkpoint of the last run: "TOPIC-N" -> int64 + 1 as pointer */
-    struct map recovery_points; /* likewise recovery-point-offset-checkpoint */
-    bool checkpoints_read;
+    struct offset_files offset_files;
     bool said_unsubmitted;
     bool unclean;        /* some log was opened after a crash */
     bool checkpoint_due; /* some log has grown enough */
@@ -316,7 +336,7 @@ struct journal_id log_journal_id(const struct log *log);
  * log: a crash before that makes them again. */
 err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
 
-/* ---- checkpoint.c: small text files and snapshots */
+/* ---- text_files.c: small files in Kafka's text forms */
 
 err metadata_read(struct store *store, const char *dir,
                   struct uuid *ret_id); /* ERR_NOT_FOUND, ERR_CORRUPT */
@@ -324,8 +344,24 @@ err metadata_write(struct store *store, const char *dir, struct uuid id);
 err epochs_read(struct store *store, const char *dir, struct log_epoch **ret_epochs,
                 int32_t *ret_count);
 err offsets_file_read(struct store *store, const char *path, struct map *offsets);
-void manager_read_checkpoints(struct log_manager *m);
 int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t otherwise);
+
+/* ---- offset_files.c: the three offset checkpoints */
+
+void offset_files_init(struct log_manager *m);
+void offset_files_finish(struct log_manager *m);
+err offset_files_read(struct log_manager *m); /* start, blocking; once */
+/* Start: what the file says of the log, which ends at `end_offset`; 0 when that makes no sense. */
+int64_t offset_files_take(struct log_manager *m, enum offset_file file, const struct log *log,
+                          int64_t end_offset);
+err offset_files_mend(struct log_manager *m); /* start, blocking: what made no sense is taken out */
+unsigned offset_files_naming(const struct log_manager *m,
+                             const char *dir); /* bits of those that do, or will */
+/* Those of w->files, as things are when the write begins. `done` comes on the loop, later. */
+void offset_files_write(struct log_manager *m, struct offset_files_wait *w);
+
+/* ---- checkpoint.c: recovery points and snapshots */
+
 void checkpoint_arm(struct log_manager *m);
 enum checkpoint_kind {
     CHECKPOINT_PERIODIC, /* logs that have grown */
@@ -334,8 +370,9 @@ enum checkpoint_kind {
 };
 void checkpoint_start(struct log_manager *m, enum checkpoint_kind kind,
                       void (*done)(struct log_manager *m));
-err checkpoint_write_recovery_points(struct log_manager *m); /* start, blocking */
 void checkpoint_fire(struct timer *timer);
+bool checkpoint_is_at(const struct log_manager *m,
+                      const char *dir); /* the reader writes, or is about to write, into it */
 
 /* ---- journal_keep.c */
 
@@ -344,7 +381,8 @@ void journal_tend(struct log_manager *m);  /* makes and frees files, when that i
 
 /* ---- retention.c */
 
-void retention_arm(struct log_manager *m, const struct log_config *config); /* if it has a bound */
+void retention_arm(struct log *log);        /* if it has a bound, or segments below its start */
+void log_drop_below_start(struct log *log); /* segments that nobody reads any more */
 void retention_fire(struct timer *timer);
 void removal_begin(
     struct log *log,

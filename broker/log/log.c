@@ -29,6 +29,7 @@ struct log *log_create(struct log_manager *m, struct str topic, struct uuid id, 
     list_init(&log->writing);
     list_init(&log->waiting);
     list_init(&log->watchers);
+    list_init(&log->removals);
     list_init(&log->dirty_link);
     list_init(&log->synced_link);
     log->snapshot_offset = -1;
@@ -114,6 +115,19 @@ static err check_producer(struct log *log, struct log_append *a)
     return e;
 }
 
+static bool take_room(struct log *log, size_t size)
+{
+    struct log_manager *m = log->m;
+    if (m->room_bytes < 0) {
+        return true;
+    }
+    if (!log->config.uses_reserve || (int64_t)size > m->room_bytes) {
+        return false;
+    }
+    m->room_bytes -= (int64_t)size;
+    return true;
+}
+
 err log_append(struct log *log, struct log_append *a)
 {
     struct log_manager *m = log->m;
@@ -130,6 +144,9 @@ err log_append(struct log *log, struct log_append *a)
         return e;
     }
     int64_t now_ms = clock_wall_ms(m->o.clock);
+    if (!a->duplicate && !take_room(log, a->size)) {
+        return ERR_NO_SPACE;
+    }
     if (!a->duplicate) {
         a->base_offset = log->next_offset;
         a->end_offset = log->next_offset + a->info.last_offset_delta + 1;
@@ -216,6 +233,24 @@ void log_complete_durable(struct log *log)
 
 /* ---- what it is now */
 
+int32_t log_producer_count(const struct log *log)
+{
+    return (int32_t)producer_state_count(&log->producers);
+}
+
+void log_producers(const struct log *log, struct log_producer *ret)
+{
+    const struct map_entry *e = map_first(&log->producers.producers);
+    for (; e; e = map_next(e), ret++) {
+        const struct producer *p = map_value(e);
+        *ret = (struct log_producer){.id = p->id,
+                                     .epoch = p->epoch,
+                                     .last_sequence =
+                                         p->count > 0 ? p->batches[p->count - 1].last_sequence : -1,
+                                     .used_ms = p->used_ms};
+    }
+}
+
 int64_t log_start_offset(const struct log *log)
 {
     return log->start_offset;
@@ -285,7 +320,7 @@ void log_epoch_end(const struct log *log, int32_t epoch, int32_t *ret_epoch,
 void log_set_config(struct log *log, const struct log_config *config)
 {
     log->config = *config;
-    retention_arm(log->m, config);
+    retention_arm(log);
 }
 
 /* ---- watchers */

@@ -37,6 +37,7 @@ struct log_config {
     int64_t flush_messages;       /* INT64_MAX: no stricter than the group commit */
     int64_t flush_ms;             /* likewise */
     bool delete_old;              /* cleanup.policy has `delete` */
+    bool uses_reserve;            /* may be appended to while the disk is tight (manager.h) */
 };
 
 /* One batch to append. Caller's memory, borrowed until the last of the callbacks that are set. */
@@ -68,6 +69,17 @@ struct log_append {
  *   ERR_CLOSED     the log is being deleted                     -> UNKNOWN_TOPIC_OR_PARTITION
  * A `written` or `durable` with an error: the batch is not in the log, and never will be. */
 err log_append(struct log *log, struct log_append *a);
+
+/* What the log remembers of a producer. */
+struct log_producer {
+    int64_t id;
+    int16_t epoch;
+    int32_t last_sequence; /* -1: of no batch that counts */
+    int64_t used_ms;       /* wall time of its last batch: what outlives a restart, and no client
+                              can make up */
+};
+int32_t log_producer_count(const struct log *log);
+void log_producers(const struct log *log, struct log_producer *ret); /* so many */
 
 /* Offsets and sizes, as of now. */
 int64_t log_start_offset(const struct log *log);
@@ -137,9 +149,30 @@ struct log_watcher {
 void log_watch(struct log *log, struct log_watcher *w);
 void log_unwatch(struct log_watcher *w); /* takes one that does not watch */
 
-/* Moves the start offset up to `offset` (<= high watermark, ERR_RANGE): durable when done is called
- * with OK. */
-void log_delete_records(struct log *log, int64_t offset, void (*done)(void *ctx, err e), void *ctx);
+/* A wait for the offset checkpoints; the log's. */
+struct offset_files_wait {
+    void (*done)(struct offset_files_wait *w, err e);
+    unsigned files;   /* which of them */
+    struct log *log;  /* whose start is to be in them; NULL: as it is */
+    int64_t start;    /* that start */
+    struct list link; /* while it waits */
+};
+
+/* Moves the start offset up to `offset`. Memory of the caller, until `done`, which is called on the
+ * loop, never from inside the call. */
+struct log_deletion {
+    int64_t offset;       /* in */
+    int64_t start_offset; /* out, with OK: the start now, which another deletion may have moved
+                             further */
+    err result;           /* out: OK: the new start is durable; otherwise it has not moved */
+    void (*done)(struct log_deletion *d);
+    struct offset_files_wait wait; /* the log's, while it is under way */
+};
+
+/* OK: `done` will come. Otherwise nothing was done: ERR_RANGE (below 0, or above the high
+ * watermark), ERR_EXISTS (the start is there already, or further), ERR_CLOSED, ERR_IO. Whole
+ * segments below the start go behind it, as with retention. */
+err log_delete_records(struct log *log, struct log_deletion *d);
 
 /* Start only, before the loop runs: reads whole batches from `offset` on into memory, blocking;
  * *ret_size 0 at the end. ERR_CORRUPT and ERR_RANGE as in log_read; ERR_LIMIT: the next batch alone

@@ -21,8 +21,8 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     struct log_manager *m = mem_need_zero(1, sizeof *m);
     m->o = *options;
     map_init(&m->logs, (uint64_t)clock_mono_us(options->clock) ^ (uint64_t)(uintptr_t)m);
-    map_init(&m->starts, m->logs.seed);
-    map_init(&m->recovery_points, m->logs.seed);
+    offset_files_init(m);
+    m->room_bytes = -1;
     list_init(&m->dirty);
     list_init(&m->written);
     list_init(&m->unsynced);
@@ -62,8 +62,7 @@ void log_manager_destroy(struct log_manager *m)
     }
     journal_finish(&m->journal);
     map_finish(&m->logs);
-    map_finish(&m->starts);
-    map_finish(&m->recovery_points);
+    offset_files_finish(m);
     mem_free(m);
 }
 
@@ -80,7 +79,7 @@ static void add_log(struct log_manager *m, struct log *log)
     log_key(log->id, log->partition, key);
     check(!map_get(&m->logs, key, sizeof key));
     check(!map_put(&m->logs, key, sizeof key, log));
-    retention_arm(m, &log->config);
+    retention_arm(log);
 }
 
 err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id, int32_t partition,
@@ -144,6 +143,7 @@ err log_manager_remove_strays(struct log_manager *m)
         diag_log(m->o.diag, DIAG_INFO, "stray_removed", "dir=%s", name);
         e = remove_tree(store, name);
     }
+    e = e ? e : offset_files_mend(m);
     if (!e &&
         (m->unclean || s.names.len)) { /* entries that a crash left un-synced count from here on */
         e = store->ops->sync_dir(store->ctx, "");
@@ -161,7 +161,8 @@ err log_manager_opened(struct log_manager *m)
     err e =
         j->opened ? OK : journal_open(j, true); /* no log: there is nothing that it could hold */
     if (!e && j->replay) {
-        e = checkpoint_write_recovery_points(m);
+        m->offset_files.stale = true;
+        e = offset_files_mend(m);
     }
     e = e ? e : journal_recycle(j, m->o.journal_files);
     if (e ==
@@ -178,7 +179,8 @@ err log_manager_opened(struct log_manager *m)
 
 struct creation {
     struct work work;
-    struct log *log; /* the manager's reference */
+    struct offset_files_wait wait; /* for an older log's name to go out of the checkpoints */
+    struct log *log;               /* the manager's reference */
     void (*done)(void *ctx, err e);
     void *ctx;
     err result;
@@ -190,9 +192,8 @@ static void create_run(struct work *work)
     c->result = log_make_files(c->log->m->o.store, c->log->dir, c->log->id, 0);
 }
 
-static void create_done(struct work *work)
+static void creation_end(struct creation *c)
 {
-    struct creation *c = list_entry(work, struct creation, work);
     struct log *log = c->log;
     struct log_manager *m = log->m;
     struct creation end = *c;
@@ -205,7 +206,25 @@ static void create_done(struct work *work)
         add_log(m, log);
     }
     end.done(end.ctx, end.result);
+}
+
+static void create_done(struct work *work)
+{
+    struct creation *c = list_entry(work, struct creation, work);
+    struct log_manager *m = c->log->m;
+    creation_end(c);
     manager_work_done(m);
+}
+
+static void name_is_free(struct offset_files_wait *w, err e)
+{
+    struct creation *c = list_entry(w, struct creation, wait);
+    c->result = e;
+    if (e) {
+        creation_end(c);
+    } else {
+        manager_work(c->log->m, c->log->m->o.writer, &c->work);
+    }
 }
 
 void log_manager_create_log(struct log_manager *m, struct str topic, struct uuid id,
@@ -224,7 +243,14 @@ void log_manager_create_log(struct log_manager *m, struct str topic, struct uuid
     c->ctx = ctx;
     c->work.run = create_run;
     c->work.done = create_done;
-    manager_work(m, m->o.writer, &c->work);
+    unsigned files = offset_files_naming(m, log->dir);
+    if (files || checkpoint_is_at(m, log->dir)) { /* of a topic that had this name before */
+        /* The reader keeps its order: a checkpoint of the old one is over then too. */
+        c->wait = (struct offset_files_wait){.files = files, .done = name_is_free};
+        offset_files_write(m, &c->wait);
+    } else {
+        manager_work(m, m->o.writer, &c->work);
+    }
 }
 
 void log_manager_destroy_log(struct log_manager *m, struct uuid id, int32_t partition,
@@ -343,6 +369,16 @@ void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
 bool log_manager_stopped_clean(const struct log_manager *m)
 {
     return m->final_done && !m->final_failed && !m->dead;
+}
+
+void log_manager_set_room(struct log_manager *m, int64_t bytes)
+{
+    m->room_bytes = bytes;
+}
+
+bool log_manager_is_tight(const struct log_manager *m)
+{
+    return m->room_bytes >= 0;
 }
 
 int64_t log_manager_total_bytes(const struct log_manager *m)

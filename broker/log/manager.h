@@ -78,4 +78,9 @@ void log_manager_set_retention_check(struct log_manager *m, int64_t interval_ms)
 void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx);
 bool log_manager_stopped_clean(const struct log_manager *m); /* in `done` and behind it */
 
+/* The disk is tight: there is no reserve. Appends are refused with ERR_NO_SPACE, but for logs that
+ * may use what is left (log_config.uses_reserve): those get `bytes` of it in all. -1: it is not. */
+void log_manager_set_room(struct log_manager *m, int64_t bytes);
+bool log_manager_is_tight(const struct log_manager *m);
+
 int64_t log_manager_total_bytes(const struct log_manager *m);

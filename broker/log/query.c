@@ -40,21 +40,47 @@ struct query {
     err result;
 };
 
-/* The first record of the batch at `position` that is at or behind `target`. ERR_NOT_FOUND: there
- * is none. */
-static err find_in_batch(struct query *j, struct store_file *file, int64_t position,
-                         const struct batch_header *h, int64_t target)
+/* The records of the batch at `position`; *ret_bytes is to be freed in any case. */
+static err open_batch(struct query *j, struct store_file *file, int64_t position,
+                      const struct batch_header *h, struct batch_iterator *it, uint8_t **ret_bytes)
 {
     struct store *store = j->store;
-    struct batch_iterator it;
-    struct record r;
     size_t got = 0;
     uint8_t *p = mem_need(h->size);
     err e = store->ops->read(store->ctx, file, p, h->size, position, &got);
     if (!e && (got < h->size || !batch_crc_is_right(p, h->size))) {
         e = ERR_CORRUPT;
     }
-    e = e ? e : batch_iterator_init(&it, p, h->size, (size_t)INT32_MAX, &j->scratch);
+    *ret_bytes = p;
+    return e ? e : batch_iterator_init(it, p, h->size, (size_t)INT32_MAX, &j->scratch);
+}
+
+/* The largest timestamp of the batch's records from the log's start on; -1. */
+static err max_in_batch(struct query *j, struct store_file *file, int64_t position,
+                        const struct batch_header *h, int64_t *ret_max)
+{
+    struct batch_iterator it;
+    struct record r;
+    uint8_t *p;
+    int64_t max = -1;
+    err e = open_batch(j, file, position, h, &it, &p);
+    while (!e && !(e = batch_iterator_next(&it, &r))) {
+        max = r.offset >= j->start_offset && r.timestamp > max ? r.timestamp : max;
+    }
+    mem_free(p);
+    *ret_max = max;
+    return e == ERR_NOT_FOUND ? OK : e;
+}
+
+/* The first record of the batch at `position` that is at or behind `target`. ERR_NOT_FOUND: there
+ * is none. */
+static err find_in_batch(struct query *j, struct store_file *file, int64_t position,
+                         const struct batch_header *h, int64_t target)
+{
+    struct batch_iterator it;
+    struct record r;
+    uint8_t *p;
+    err e = open_batch(j, file, position, h, &it, &p);
     while (!e && !(e = batch_iterator_next(&it, &r))) {
         if (r.timestamp >= target && r.offset >= j->start_offset) {
             j->found_offset = r.offset;
@@ -128,8 +154,10 @@ static err part_max(struct query *j, struct part *part, int64_t *ret_max)
                      .end = part->end,
                      .window = j->window,
                      .window_size = SCAN_CHUNK};
-    /* Entries of what is not readable yet are the last ones. */
-    for (int32_t n = part->time_count; !e && n > 0; n--) {
+    /* Entries of what is not readable yet are the last ones. Where records are deleted, an entry
+     * may tell of one of those: the rest is walked. */
+    delta = base < j->start_offset ? j->start_offset - base : 0;
+    for (int32_t n = delta ? 0 : part->time_count; !e && n > 0; n--) {
         e = time_last(j->store, part->timeindex.file, n, &max, &delta);
         if (!e && !scan_to_offset(&w, part->index.file, part->index_count, base, base + delta,
                                   &position, &h)) {
@@ -142,7 +170,14 @@ static err part_max(struct query *j, struct part *part, int64_t *ret_max)
           : scan_to_offset(&w, part->index.file, part->index_count, base, base + delta, &position,
                            &h);
     while (!e) {
-        max = h.max_timestamp > max ? h.max_timestamp : max;
+        int64_t in_batch = h.max_timestamp;
+        if (h.base_offset < j->start_offset) {
+            e = max_in_batch(j, part->log.file, position, &h, &in_batch);
+        }
+        max = !e && in_batch > max ? in_batch : max;
+        if (e) {
+            break;
+        }
         position += (int64_t)h.size;
         e = walk_header(&w, position, &h);
     }

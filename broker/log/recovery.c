@@ -719,7 +719,7 @@ static void trim_epochs(struct log *log)
 static err open_segments(struct log *log, const struct listing *l, bool clean)
 {
     struct log_manager *m = log->m;
-    const int64_t checkpointed = checkpoint_value(&m->recovery_points, log->dir, 0);
+    const int64_t checkpointed = offset_files_take(m, OFFSETS_RECOVERY, log, INT64_MAX);
     const struct journal_log *journal = journal_find(&m->journal, log_journal_id(log));
     int64_t recovery_point =
         journal && journal->durable_end > checkpointed ? journal->durable_end : checkpointed;
@@ -815,9 +815,12 @@ err log_recover(struct log *log, bool clean)
     struct store *store = m->o.store;
     struct listing l = {.log = log};
     struct uuid id;
-    manager_read_checkpoints(m);
-    err e = m->journal.opened ? OK : journal_open(&m->journal, clean);
-    e = e ? e : metadata_read(store, log->dir, &id);
+    err e = offset_files_read(m);
+    e = e || m->journal.opened ? e : journal_open(&m->journal, clean);
+    if (e) {
+        return e;
+    }
+    e = metadata_read(store, log->dir, &id);
     if (!e && !uuid_eq(id, log->id)) {
         e = move_stranger(log, id);
         e = e ? e : ERR_NOT_FOUND;
@@ -838,13 +841,13 @@ err log_recover(struct log *log, bool clean)
     }
     e = e ? e : open_segments(log, &l, clean);
     if (!e) {
-        int64_t start = checkpoint_value(&m->starts, log->dir, 0);
+        (void)offset_files_take(m, OFFSETS_RECOVERY, log, log->next_offset); /* may be stale */
+        int64_t start = offset_files_take(m, OFFSETS_START, log, log->next_offset);
         struct segment *active = log_active(log);
         active->sealed = false;
         active->fresh = active->fresh || log->fresh;
         log->start_offset = log->segments[0]->base_offset;
-        log->start_offset =
-            start > log->start_offset && start <= log->next_offset ? start : log->start_offset;
+        log->start_offset = start > log->start_offset ? start : log->start_offset;
         trim_epochs(log);
         log->written = (struct mark){log->next_offset, active->base_offset, active->written_size};
         log->durable = log->written;

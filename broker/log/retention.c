@@ -1,9 +1,10 @@
 /* Retention, and the removal of what is not wanted any more.
  *
  * A log's start moves first, then the segment's files are renamed to *.deleted (oldest first, each
- * rename durable before the next: no hole is ever left), and after file.delete.delay.ms they are
- * unlinked. A deleted log's directory is renamed to NAME.ID-delete likewise. A stop in between
- * leaves names that the next start removes.
+ * rename durable before the next, and one that fails holds up those behind it until it is tried
+ * again: no hole is ever left, which a start would take for the end of the log), and after
+ * file.delete.delay.ms they are unlinked. A deleted log's directory is renamed to NAME.ID-delete
+ * likewise. A stop in between leaves names that the next start removes.
  */
 #include "broker/log/internal.h"
 
@@ -25,7 +26,8 @@ struct removal {
     char gone[LOG_PATH_SIZE]; /* of a whole log: its directory's new name */
     int64_t base_offset;      /* of a segment; -1: the whole log */
     int64_t delay_ms;
-    struct list link; /* in the manager's removals, while the timer is armed */
+    struct list link; /* in the log's removals until a segment is renamed; then in the manager's,
+                         while the timer is armed */
     err result;
 };
 
@@ -128,6 +130,55 @@ static void delay_over(struct timer *timer)
     manager_work(r->m, r->m->o.reader, &r->work);
 }
 
+static void removal_drop(struct removal *r)
+{
+    list_remove(&r->link);
+    log_unref(r->log);
+    mem_free(r);
+}
+
+/* Forgets the segments whose turn has not come. */
+static void removals_drop(struct log *log)
+{
+    log_ref(log);
+    list_each_safe(node, after, &log->removals)
+    {
+        if (!log->renaming || node != log->removals.next) {
+            removal_drop(list_entry(node, struct removal, link));
+        }
+    }
+    log_unref(log);
+}
+
+static void rename_next(struct log *log)
+{
+    if (log->renaming || list_empty(&log->removals)) {
+        return;
+    }
+    log->renaming = true;
+    manager_work(log->m, log->m->o.writer,
+                 &list_entry(log->removals.next, struct removal, link)->work);
+}
+
+/* Of a segment. False: it is not over. */
+static bool segment_renamed(struct removal *r)
+{
+    struct log *log = r->log;
+    bool all_gone = log->destroyed || log->m->stopping; /* or found by the next start */
+    log->renaming = false;
+    if (r->result && !all_gone) {
+        retention_arm(log); /* the next look tries again */
+        return false;
+    }
+    list_remove(&r->link);
+    if (all_gone) {
+        removals_drop(log);
+    } else {
+        rename_next(log);
+    }
+    return true;
+}
+
 static void rename_done(struct work *work)
 {
     struct removal *r = list_entry(work, struct removal, work);
@@ -136,6 +187,10 @@ static void rename_done(struct work *work)
     if (r->result) {
         diag_log(m->o.diag, DIAG_WARN, "removal_failed", "dir=%s error=\"%s\"", r->dir,
                  err_text(r->result));
+    }
+    if (r->base_offset >= 0 && !segment_renamed(r)) {
+        manager_work_done(m);
+        return;
     }
     if (r->base_offset < 0 && log->destroy_done) {
         void (*done)(void *, err) = log->destroy_done;
@@ -173,11 +228,20 @@ void removal_begin(struct log *log, struct segment *s)
     }
     r->work.run = rename_run;
     r->work.done = rename_done;
-    manager_work(m, m->o.writer, &r->work);
+    if (s) {
+        list_push(&log->removals, &r->link);
+        rename_next(log);
+    } else {
+        removals_drop(log);
+        manager_work(m, m->o.writer, &r->work);
+    }
 }
 
 void removals_forget(struct log_manager *m)
 {
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        removals_drop(map_value(e));
+    }
     for (struct list *node; (node = list_pop(&m->removals));) {
         struct removal *r = list_entry(node, struct removal, link);
         timer_disarm(m->o.timers, &r->timer);
@@ -201,9 +265,16 @@ static bool has_bound(const struct log_config *c)
     return c->delete_old && (c->retention_ms >= 0 || c->retention_bytes >= 0);
 }
 
-void retention_arm(struct log_manager *m, const struct log_config *config)
+static bool is_below_start(const struct log *log)
 {
-    if (has_bound(config) && !timer_armed(&m->retention) && !m->stopping) {
+    return log->segment_count > 1 && log->segments[1]->base_offset <= log->start_offset;
+}
+
+void retention_arm(struct log *log)
+{
+    struct log_manager *m = log->m;
+    bool wanted = has_bound(&log->config) || is_below_start(log) || !list_empty(&log->removals);
+    if (wanted && !timer_armed(&m->retention) && !m->stopping) {
         timer_arm(m->o.timers, &m->retention,
                   clock_after_ms(m->o.clock, m->o.retention_check_interval_ms));
     }
@@ -223,10 +294,10 @@ static bool is_expired(const struct log *log, const struct segment *s, int64_t n
     return log->config.retention_ms >= 0 && newest < now_ms - log->config.retention_ms;
 }
 
-static void remove_first(struct log *log)
+static void remove_first(struct log *log, const char *event)
 {
     struct segment *s = log->segments[0];
-    diag_log(log->m->o.diag, DIAG_INFO, "segment_expired", "dir=%s base=%lld bytes=%lld", log->dir,
+    diag_log(log->m->o.diag, DIAG_INFO, event, "dir=%s base=%lld bytes=%lld", log->dir,
              (long long)s->base_offset, (long long)s->tail.size);
     log->segment_count--;
     memmove(log->segments, log->segments + 1, sizeof *log->segments * (size_t)log->segment_count);
@@ -234,6 +305,28 @@ static void remove_first(struct log *log)
     removal_begin(log, s);
     segment_close_files(s);
     segment_unref(s);
+}
+
+/* Begins a new segment, so that the only one can go. */
+static void ask_roll(struct log *log)
+{
+    log->roll = true;
+    if (!list_linked(&log->dirty_link)) {
+        list_push(&log->m->dirty, &log->dirty_link);
+    }
+    manager_say_unsubmitted(log->m);
+}
+
+void log_drop_below_start(struct log *log)
+{
+    while (is_below_start(log)) {
+        remove_first(log, "segment_deleted");
+    }
+    const struct segment *active = log_active(log);
+    if (active->tail.size > 0 && active->base_offset < log->start_offset &&
+        log->start_offset == log->next_offset && !log->fenced && !log->m->stopping) {
+        ask_roll(log); /* when that is done, it comes here again */
+    }
 }
 
 static void retain(struct log *log, int64_t now_ms)
@@ -252,16 +345,12 @@ static void retain(struct log *log, int64_t now_ms)
         if (log->start_offset < log->segments[1]->base_offset) {
             log->start_offset = log->segments[1]->base_offset;
         }
-        remove_first(log);
+        remove_first(log, "segment_expired");
     }
     struct segment *active = log_active(log);
     if (log->segment_count == 1 && active->tail.size > 0 &&
         log->next_offset == log->durable.offset && is_expired(log, active, now_ms)) {
-        log->roll = true; /* the next look removes it */
-        if (!list_linked(&log->dirty_link)) {
-            list_push(&log->m->dirty, &log->dirty_link);
-        }
-        manager_say_unsubmitted(log->m);
+        ask_roll(log); /* the next look removes it */
     }
     if (log->start_offset != start) {
         log_notify(log, false);
@@ -278,9 +367,14 @@ void retention_fire(struct timer *timer)
     for (struct map_entry *e = map_first(&m->logs), *after; e; e = after) {
         struct log *log = map_value(e);
         after = map_next(e);
-        if (has_bound(&log->config) && !log->fenced) {
-            retention_arm(m, &log->config);
+        if (log->fenced) {
+            continue;
+        }
+        rename_next(log);          /* if one has failed */
+        log_drop_below_start(log); /* what a stop or a crash left */
+        if (has_bound(&log->config)) {
             retain(log, now_ms);
         }
+        retention_arm(log);
     }
 }

@@ -17,16 +17,17 @@ enum {
     LOGS_AT_ONCE = 64
 }; /* creations or deletions of one topic's logs that are under way together */
 
-enum change_kind { CHANGE_CREATE, CHANGE_DELETE, CHANGE_ALTER };
+enum change_kind { CHANGE_CREATE, CHANGE_DELETE, CHANGE_ALTER, CHANGE_ADD, CHANGE_ADD_UNDO };
 
 struct change {
     struct meta *meta;
     enum change_kind kind;
-    struct uuid id;        /* of the topic */
-    struct entry *entry;   /* borrowed; while started */
-    int32_t version;       /* alter: what the caller saw */
-    int64_t config_number; /* create: which broker configuration its logs were made by */
-    bool durable;          /* its record is in the metadata log */
+    struct uuid id;          /* of the topic */
+    struct entry *entry;     /* borrowed; while started */
+    int32_t version;         /* alter, add: what the caller saw */
+    int32_t partition_count; /* add: the new one */
+    int64_t config_number;   /* create, add: which broker configuration its logs were made by */
+    bool durable;            /* its record is in the metadata log */
     struct config_pair
         *pairs; /* alter: the new overrides; owned, names and values in the same block */
     int32_t pair_count;
@@ -47,17 +48,19 @@ static void logs_go_on(struct change *c);
 static void encode_change(struct change *c, struct meta_record *r)
 {
     const struct topic *t = &c->entry->topic;
+    bool raised = c->kind != CHANGE_CREATE && c->kind != CHANGE_DELETE;
     *r = (struct meta_record){.kind = META_RECORD_TOPIC,
                               .removed = c->kind == CHANGE_DELETE,
                               .topic_id = c->id,
                               .name = t->name,
-                              .partition_count = t->partition_count,
-                              .version = c->kind == CHANGE_ALTER ? t->version + 1 : t->version,
+                              .partition_count =
+                                  c->kind == CHANGE_ADD ? c->partition_count : t->partition_count,
+                              .version = t->version + raised,
                               .internal = t->internal};
     if (c->kind == CHANGE_ALTER) {
         r->overrides = c->pairs;
         r->override_count = c->pair_count;
-    } else if (c->kind == CHANGE_CREATE) {
+    } else if (c->kind != CHANGE_DELETE) {
         r->overrides = topic_config_overrides(t->config, &r->override_count);
     }
 }
@@ -69,7 +72,7 @@ static void change_durable(struct meta_write *w, err e)
     struct meta *m = c->meta;
     struct topic *t = &c->entry->topic;
     if (e != OK) {
-        c->result = c->result == OK ? e : c->result; /* an undone creation says why it was undone */
+        c->result = c->result == OK ? e : c->result; /* what is undone says why */
         change_finish(c);
         return;
     }
@@ -86,8 +89,22 @@ static void change_durable(struct meta_write *w, err e)
             topic_config_restore(m->options.config, c->pairs, c->pair_count, m->options.diag);
         t->version++;
         break;
+    case CHANGE_ADD:
+        c->config_number = m->config_number;
+        c->next_partition = t->partition_count;
+        t->version++;
+        break;
+    case CHANGE_ADD_UNDO:
+        t->version++;
+        change_finish(c); /* its logs have gone before */
+        return;
     }
     logs_go_on(c);
+}
+
+static int32_t added(const struct change *c)
+{
+    return c->partition_count - c->entry->topic.partition_count;
 }
 
 static err change_start(struct change *c)
@@ -96,10 +113,12 @@ static err change_start(struct change *c)
     struct meta_record r;
     encode_change(c, &r);
     c->entry->changing = true;
+    m->partition_count += c->kind == CHANGE_ADD ? added(c) : 0; /* nobody else may have them */
     list_push(&m->started, &c->link);
     err e = meta_write_submit(&c->write, m->log, m->options.clock, &r, change_durable);
     if (e != OK) {
         c->entry->changing = false;
+        m->partition_count -= c->kind == CHANGE_ADD ? added(c) : 0;
         list_remove(&c->link);
     }
     return e;
@@ -142,41 +161,103 @@ static void creation_undo(struct change *c)
     }
 }
 
-static void logs_go_on(struct change *c)
+/* Partitions of which not all could be made: those that were are destroyed, nobody has seen them,
+ * then the old number is written again. When that cannot be written, the metadata log keeps the new
+ * one, and the next start makes them. */
+static void addition_undo(struct change *c)
 {
-    struct meta *m = c->meta;
-    struct topic *t = &c->entry->topic;
-    struct log_config config;
-    topic_log_config(t->config, &config);
-    if (c->kind == CHANGE_ALTER) {
-        set_log_configs(m, t);
+    char text[DIAG_ESCAPED_SIZE];
+    diag_log(c->meta->options.diag, DIAG_ERROR, "partitions_not_added", "topic=%s error=\"%s\"",
+             diag_escape(c->entry->topic.name, text), err_text(c->result));
+    c->kind = CHANGE_ADD_UNDO;
+    c->next_partition = c->entry->topic.partition_count;
+    logs_go_on(c);
+}
+
+static void addition_unwrite(struct change *c)
+{
+    list_remove(&c->link);
+    meta_write_finish(&c->write);
+    if (change_start(c) != OK) {
         change_finish(c);
-        return;
     }
-    bool stop = c->kind == CHANGE_CREATE && c->result != OK;
-    while (!stop && c->outstanding < LOGS_AT_ONCE && c->next_partition < t->partition_count) {
-        int32_t p = c->next_partition++;
-        if (c->kind == CHANGE_DELETE && !log_manager_find(m->options.logs, t->id, p)) {
-            continue; /* an undone creation did not come as far as this one */
-        }
-        c->outstanding++;
-        if (c->kind == CHANGE_CREATE) {
-            log_manager_create_log(m->options.logs, t->name, t->id, p, &config, log_done, c);
-        } else {
-            log_manager_destroy_log(m->options.logs, t->id, p, log_done, c);
-        }
-    }
-    if (c->outstanding > 0) {
-        return;
-    }
-    if (stop) {
+}
+
+static bool makes_logs(const struct change *c)
+{
+    return c->kind == CHANGE_CREATE || c->kind == CHANGE_ADD;
+}
+
+static bool adds(const struct change *c)
+{
+    return c->kind == CHANGE_ADD || c->kind == CHANGE_ADD_UNDO;
+}
+
+/* All logs of the change have been answered for. */
+static void logs_done(struct change *c)
+{
+    if (c->kind == CHANGE_CREATE && c->result != OK) {
         creation_undo(c);
+    } else if (c->kind == CHANGE_ADD && c->result != OK) {
+        addition_undo(c);
+    } else if (c->kind == CHANGE_ADD_UNDO) {
+        addition_unwrite(c);
     } else {
         change_finish(c);
     }
 }
 
+static void logs_go_on(struct change *c)
+{
+    struct meta *m = c->meta;
+    struct topic *t = &c->entry->topic;
+    struct log_config config;
+    topic_log_config(t->config, t->internal, &config);
+    if (c->kind == CHANGE_ALTER) {
+        set_log_configs(m, t);
+        change_finish(c);
+        return;
+    }
+    bool stop = makes_logs(c) && c->result != OK;
+    int32_t end = adds(c) ? c->partition_count : t->partition_count;
+    while (!stop && c->outstanding < LOGS_AT_ONCE && c->next_partition < end) {
+        int32_t p = c->next_partition++;
+        if (!makes_logs(c) && !log_manager_find(m->options.logs, t->id, p)) {
+            continue; /* what is undone did not come as far as this one */
+        }
+        c->outstanding++;
+        if (makes_logs(c)) {
+            log_manager_create_log(m->options.logs, t->name, t->id, p, &config, log_done, c);
+        } else {
+            log_manager_destroy_log(m->options.logs, t->id, p, log_done, c);
+        }
+    }
+    if (c->outstanding == 0) {
+        logs_done(c);
+    }
+}
+
 static void start_waiting(struct meta *m, struct uuid id);
+
+/* What memory follows last: topics and partitions are shown when their logs are there. */
+static void change_settle(struct change *c)
+{
+    struct meta *m = c->meta;
+    struct entry *e = c->entry;
+    if (adds(c) && c->result != OK) {
+        m->partition_count -= added(c);
+    } else if (c->kind == CHANGE_ADD) {
+        e->topic.partition_count = c->partition_count;
+    } else if (c->kind == CHANGE_CREATE && c->result == OK) {
+        entry_show(m, e);
+    }
+    if (makes_logs(c) && c->result == OK && c->config_number != m->config_number) {
+        set_log_configs(m, &e->topic); /* the broker's settings changed meanwhile */
+    }
+    if ((c->kind == CHANGE_CREATE && c->result != OK) || (c->kind == CHANGE_DELETE && c->durable)) {
+        entry_destroy(m, e); /* refused before it was durable; or gone */
+    }
+}
 
 static void change_finish(struct change *c)
 {
@@ -185,14 +266,7 @@ static void change_finish(struct change *c)
     struct topic *topic = &e->topic;
     list_remove(&c->link);
     e->changing = false;
-    if (c->kind == CHANGE_CREATE && c->result == OK) {
-        entry_show(m, e);
-        if (c->config_number != m->config_number) {
-            set_log_configs(m, topic); /* the broker's settings changed meanwhile */
-        }
-    } else if (c->kind == CHANGE_CREATE || (c->kind == CHANGE_DELETE && c->durable)) {
-        entry_destroy(m, e); /* refused before it was durable; or gone */
-    }
+    change_settle(c);
     topic = c->kind != CHANGE_DELETE && c->result == OK ? topic : NULL;
     struct uuid id = c->id;
     meta_done *done = c->done;
@@ -216,6 +290,43 @@ err meta_check_settings(const struct meta *m, const struct topic *t,
     return e;
 }
 
+/* What is left of a full disk is not for new logs. */
+static err check_room(const struct meta *m, struct buf *text)
+{
+    if (log_manager_is_tight(m->options.logs)) {
+        buf_printf(text, "the disk is full");
+        return ERR_NO_SPACE;
+    }
+    return OK;
+}
+
+static err check_partition_limit(const struct meta *m, int32_t more, struct buf *text)
+{
+    int64_t most = m->options.config->partitions_max;
+    if (m->partition_count + more > most) {
+        buf_printf(text, "rivulet.partitions.max=%lld would be passed", (long long)most);
+        return ERR_LIMIT;
+    }
+    return OK;
+}
+
+err meta_check_partitions(const struct meta *m, const struct topic *t, int32_t partition_count,
+                          struct buf *text)
+{
+    if (partition_count == t->partition_count) { /* Kafka's words, both */
+        buf_printf(text, "Topic already has %d partition(s).", t->partition_count);
+        return ERR_RANGE;
+    }
+    if (partition_count < t->partition_count) {
+        buf_printf(text,
+                   "The topic %.*s currently has %d partition(s); %d would not be an increase.",
+                   STR_ARG(t->name), t->partition_count, partition_count);
+        return ERR_RANGE;
+    }
+    err e = check_partition_limit(m, partition_count - t->partition_count, text);
+    return e == OK ? check_room(m, text) : e;
+}
+
 /* Checks a change against what the topic is now. */
 static err change_prepare(struct change *c, struct buf *text)
 {
@@ -224,13 +335,15 @@ static err change_prepare(struct change *c, struct buf *text)
     if (!c->entry || !c->entry->ready) {
         return ERR_NOT_FOUND;
     }
-    if (c->kind != CHANGE_ALTER) {
+    if (c->kind == CHANGE_DELETE) {
         return OK;
     }
-    if (c->entry->topic.version != c->version) {
+    const struct topic *t = &c->entry->topic;
+    if (t->version != c->version) {
         return ERR_STALE;
     }
-    return meta_check_settings(m, &c->entry->topic, c->pairs, c->pair_count, text);
+    return c->kind == CHANGE_ADD ? meta_check_partitions(m, t, c->partition_count, text)
+                                 : meta_check_settings(m, t, c->pairs, c->pair_count, text);
 }
 
 static struct change *first_waiting(const struct meta *m, struct uuid id)
@@ -318,14 +431,14 @@ static err check_topic(const struct meta *m, const struct topic_spec *spec, stru
         buf_printf(text, "rivulet.topics.max=%lld is reached", (long long)config->topics_max);
         return ERR_LIMIT;
     }
-    if (m->partition_count + partitions > config->partitions_max) {
-        buf_printf(text, "rivulet.partitions.max=%lld would be passed",
-                   (long long)config->partitions_max);
-        return ERR_LIMIT;
+    err e = check_partition_limit(m, partitions, text);
+    e = e == OK && !spec->internal ? check_room(m, text) : e;
+    if (e != OK) {
+        return e;
     }
     struct topic_config *settings;
-    err e = topic_settings_create(config, spec->overrides, spec->override_count, spec->internal,
-                                  text, &settings);
+    e = topic_settings_create(config, spec->overrides, spec->override_count, spec->internal, text,
+                              &settings);
     if (e != OK) {
         return e;
     }
@@ -400,6 +513,20 @@ err meta_alter_topic(struct meta *m, struct uuid id, int32_t version,
                          .version = version,
                          .pairs = config_pairs_copy(overrides, override_count),
                          .pair_count = override_count,
+                         .done = done,
+                         .ctx = ctx};
+    return change_submit(c, text);
+}
+
+err meta_add_partitions(struct meta *m, struct uuid id, int32_t version, int32_t partition_count,
+                        struct buf *text, meta_done *done, void *ctx)
+{
+    struct change *c = mem_need_zero(1, sizeof *c);
+    *c = (struct change){.meta = m,
+                         .kind = CHANGE_ADD,
+                         .id = id,
+                         .version = version,
+                         .partition_count = partition_count,
                          .done = done,
                          .ctx = ctx};
     return change_submit(c, text);

@@ -89,7 +89,7 @@ static err open_logs(struct meta *m)
     for (; at; at = map_next(at)) {
         struct entry *e = map_value(at);
         struct log_config config;
-        topic_log_config(e->topic.config, &config);
+        topic_log_config(e->topic.config, e->topic.internal, &config);
         for (int32_t p = 0; p < e->topic.partition_count; p++) {
             err failed = log_manager_open_log(m->options.logs, e->topic.name, e->topic.id, p,
                                               &config, m->options.clean);
@@ -158,7 +158,7 @@ void meta_destroy(struct meta *m)
 void set_log_configs(struct meta *m, const struct topic *t)
 {
     struct log_config config;
-    topic_log_config(t->config, &config);
+    topic_log_config(t->config, t->internal, &config);
     for (int32_t p = 0; p < t->partition_count; p++) {
         log_set_config(log_manager_find(m->options.logs, t->id, p), &config);
     }

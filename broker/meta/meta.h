@@ -4,7 +4,8 @@
  * A change is compare-and-set on the topic's version, appended to the metadata log
  * (`__cluster_metadata-0`, Kafka's batch format, synced), and applied when it is durable, by the
  * code that replays the log at start; only then are a topic's logs made, and only when they are
- * there is the topic found by meta_find: a topic that a client sees can be produced to.
+ * there is the topic found by meta_find: a topic that a client sees can be produced to. Likewise
+ * partition_count grows when the logs of the new partitions are there.
  */
 #pragma once
 
@@ -88,6 +89,13 @@ err meta_delete_topic(struct meta *m, struct uuid id, struct buf *text, meta_don
 err meta_alter_topic(struct meta *m, struct uuid id, int32_t version,
                      const struct config_pair *overrides, int32_t override_count, struct buf *text,
                      meta_done *done, void *ctx);
+
+/* Raises the number of partitions, if the topic still has `version`. What is not allowed is asked
+ * for first: meta_check_partitions (ERR_RANGE: it is no more than there are; ERR_LIMIT). */
+err meta_check_partitions(const struct meta *m, const struct topic *t, int32_t partition_count,
+                          struct buf *text);
+err meta_add_partitions(struct meta *m, struct uuid id, int32_t version, int32_t partition_count,
+                        struct buf *text, meta_done *done, void *ctx);
 
 /* A producer id that was never given before and never will be: blocks of 1000 are durable before
  * the first of them is given. OK: *ret_id is it. ERR_AGAIN: `done` will come, later. Otherwise

@@ -1,6 +1,6 @@
 #include "broker/meta/settings.h"
 
-void topic_log_config(const struct topic_config *t, struct log_config *ret_config)
+void topic_log_config(const struct topic_config *t, bool internal, struct log_config *ret_config)
 {
     *ret_config = (struct log_config){
         .segment_bytes = t->segment_bytes,
@@ -13,6 +13,7 @@ void topic_log_config(const struct topic_config *t, struct log_config *ret_confi
         .flush_messages = t->flush_messages,
         .flush_ms = t->flush_ms,
         .delete_old = (t->cleanup & CONFIG_CLEANUP_DELETE) != 0,
+        .uses_reserve = internal,
     };
 }
 
@@ -29,6 +30,7 @@ void meta_log_config(struct log_config *ret_config)
         .flush_messages = INT64_MAX,
         .flush_ms = INT64_MAX,
         .delete_old = false,
+        .uses_reserve = true,
     };
 }
 

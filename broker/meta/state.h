@@ -34,7 +34,7 @@ struct meta {
     struct entry **sorted; /* owned array: ready topics by name */
     int32_t sorted_count;
     int32_t sorted_size;          /* slots */
-    int64_t partition_count;      /* of all entries */
+    int64_t partition_count;      /* of all entries, and those that are being added */
     int64_t config_number;        /* raised by every new configuration */
     struct list waiting;          /* changes whose topic is changing */
     struct list started;          /* changes under way */

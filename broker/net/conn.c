@@ -91,13 +91,12 @@ void conn_close(struct conn *c, enum conn_end why, const char *reason)
     }
     c->closing = true;
     count_end(net, why);
-    char host[NET_ADDRESS_SIZE];
-    uint16_t port;
-    net_format_address(&c->peer, host, &port);
+    char peer[NET_ADDRESS_SIZE];
+    net_format_peer(&c->peer, peer);
     bool theirs = why == CONN_END_BROKEN || why == CONN_END_STALLED;
     char text[DIAG_ESCAPED_SIZE];
     diag_log(net->options.diag, theirs ? DIAG_WARN : DIAG_DEBUG, "connection_closed",
-             "peer=%s:%u reason=%s", host, port, diag_escape(str_of(reason), text));
+             "peer=%s reason=%s", peer, diag_escape(str_of(reason), text));
     conn_forget_partial(c);
     slab_unref(c->rest);
     c->rest = NULL;
@@ -131,7 +130,7 @@ void conn_update(struct conn *c)
     if (c->closing) {
         return;
     }
-    int events = (may_read(c) ? UV_READABLE : 0) | (c->out_bytes ? UV_WRITABLE : 0);
+    int events = (may_read(c) || c->lingering ? UV_READABLE : 0) | (c->out_bytes ? UV_WRITABLE : 0);
     if (events == c->events) {
         return;
     }
@@ -157,6 +156,11 @@ static int64_t deadline_of(const struct conn *c, enum conn_end *ret_why, const c
     const struct config *config = net->config;
     int64_t deadline = INT64_MAX;
     bool partial = c->in || c->head_have;
+    if (c->lingering) {
+        *ret_why = CONN_END_STOP;
+        *ret_reason = "finished, and the client did not close (rivulet.linger.ms)";
+        return c->linger_ms + config->linger_ms;
+    }
     if (partial && may_read(c)) {
         deadline = c->progress_ms + config->frame_stall_ms;
         if (net->spent_ms && c->in) {
@@ -410,6 +414,48 @@ void conn_read_on(struct conn *c)
     }
 }
 
+/* ---- lingering */
+
+static void drop_input(struct conn *c)
+{
+    uint8_t bytes[LINGER_READ];
+    const struct iovec part = {bytes, sizeof bytes};
+    for (int i = 0; i < LINGER_BURST; i++) {
+        ssize_t n = c->transport->read(c->fd, &part, 1);
+        if (n == TRANSPORT_AGAIN) {
+            return;
+        }
+        if (n <= 0) {
+            conn_close(c, CONN_END_STOP, "finished");
+            return;
+        }
+        c->net->options.metrics->received_bytes += (uint64_t)n;
+    }
+}
+
+void conn_linger(struct conn *c)
+{
+    if (c->lingering) {
+        return;
+    }
+    int64_t quiet_ms = now_ms(c->net) - c->activity_ms;
+    bool unread = c->in || c->head_have || c->rest || c->transport->has_input(c->fd);
+    if (!unread && quiet_ms >= c->net->config->linger_ms) {
+        conn_close(c, CONN_END_STOP, "finished");
+        return;
+    }
+    conn_forget_partial(c);
+    slab_unref(c->rest);
+    c->rest = NULL;
+    c->head_have = 0;
+    list_remove(&c->waiting);
+    c->transport->end(c->fd);
+    c->lingering = true;
+    c->linger_ms = now_ms(c->net);
+    conn_update(c);
+    conn_arm(c);
+}
+
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct conn *c = poll->data;
@@ -418,6 +464,10 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     }
     if (status < 0) {
         conn_close(c, CONN_END_PEER, "the socket broke");
+        return;
+    }
+    if (c->lingering) {
+        drop_input(c);
         return;
     }
     if (events & UV_WRITABLE) {

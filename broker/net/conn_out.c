@@ -169,7 +169,7 @@ void conn_send(struct conn *c)
         c->activity_ms = c->out_ms = clock_mono_ms(c->net->options.clock);
     }
     if (c->out_bytes == 0 && c->finishing) {
-        conn_close(c, CONN_END_STOP, "finished");
+        conn_linger(c);
         return;
     }
     if (c->out_bytes == 0

@@ -22,6 +22,8 @@ enum {
     REFUSED_LOG_MS = 1000, /* between two log lines about refusals */
     ACCEPT_BURST = 64,     /* connections that one listener accepts in one turn */
     FRAME_HEAD = 4,        /* bytes of a frame's size */
+    LINGER_READ = 16384,   /* bytes that a lingering connection drops at once */
+    LINGER_BURST = 16,     /* such reads in one turn */
 };
 
 /* Output, in order: memory, or an extent. */
@@ -62,6 +64,7 @@ struct conn {
     int64_t activity_ms; /* last byte in or out */
     int64_t progress_ms; /* of the partial frame: last byte, or when reading was resumed */
     int64_t begun_ms;    /* when the partial frame began */
+    int64_t linger_ms;   /* since when it lingers */
     int64_t out_ms;      /* of the output: last byte that went, or when it began to wait */
 
     struct list link;    /* in net.conns, or net.closed */
@@ -71,6 +74,7 @@ struct conn {
     bool paused;         /* by the owner */
     bool busy;           /* the owner has requests of it */
     bool finishing;      /* close when the output has gone */
+    bool lingering;      /* the output has gone, the client has not closed */
     bool closing;        /* nothing happens any more */
     bool told;           /* `closed` was called */
     bool handle_closed;  /* libuv has let go of poll */
@@ -129,6 +133,7 @@ void conn_retry(struct conn *c);   /* it waited for memory, and needs less than 
 void conn_read_on(struct conn *c); /* looks at what is left, then reads again */
 void conn_free(struct conn *c);
 void conn_forget_partial(struct conn *c);
+void conn_linger(struct conn *c); /* its output has gone: closes it, now or soon */
 
 /* conn_out.c */
 void conn_send(struct conn *c);

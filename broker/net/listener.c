@@ -164,13 +164,10 @@ err net_listen(struct net *net, const struct sockaddr *address, socklen_t size,
     net->handles++;
     check(uv_poll_start(&l->poll, UV_READABLE, on_accept) == 0);
     char host[NET_ADDRESS_SIZE];
-    uint16_t port;
-    net_format_address(&bound, host, &port);
-    snprintf(l->address, sizeof l->address, bound.ss_family == AF_INET6 ? "[%.50s]:%u" : "%.50s:%u",
-             host, port);
+    net_format_address(&bound, host, ret_port);
+    net_format_peer(&bound, l->address);
     memcpy(ret_address, l->address, NET_ADDRESS_SIZE);
     *ret_listener = l;
-    *ret_port = port;
     return OK;
 }
 
@@ -226,4 +223,12 @@ void net_format_address(const struct sockaddr_storage *address, char host[NET_AD
     *ret_port =
         ntohs(address->ss_family == AF_INET6 ? ((const struct sockaddr_in6 *)address)->sin6_port
                                              : ((const struct sockaddr_in *)address)->sin_port);
+}
+
+void net_format_peer(const struct sockaddr_storage *address, char text[NET_ADDRESS_SIZE])
+{
+    char host[NET_ADDRESS_SIZE];
+    uint16_t port;
+    net_format_address(address, host, &port);
+    snprintf(text, NET_ADDRESS_SIZE, strchr(host, ':') ? "[%.50s]:%u" : "%.50s:%u", host, port);
 }

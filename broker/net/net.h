@@ -92,6 +92,8 @@ err net_resolve(const char *host, uint16_t port, struct sockaddr_storage *ret_ad
 bool net_is_loopback(const struct sockaddr_storage *address);
 void net_format_address(const struct sockaddr_storage *address, char host[NET_ADDRESS_SIZE],
                         uint16_t *ret_port);
+void net_format_peer(const struct sockaddr_storage *address,
+                     char text[NET_ADDRESS_SIZE]); /* with the port: 1.2.3.4:5, [::1]:5 */
 
 /* ---- a connection */
 
@@ -104,7 +106,11 @@ void conn_resume(struct conn *c);                         /* may call `frame` fr
 void conn_set_busy(struct conn *c, bool busy);            /* busy ones are not idle */
 void conn_close(struct conn *c, enum conn_end why,
                 const char *reason); /* at once for the client; `closed` comes from net_turn_end */
-void conn_finish(struct conn *c);    /* closes when all output has gone */
+/* When all output has gone the client is told that there will be no more, and what it still sends
+ * is read and dropped until it closes too, for rivulet.linger.ms: a socket that is closed with
+ * unread input resets the connection, and that may cost the client what it has not read yet. One on
+ * which nothing happened for that long, and has no input, is closed at once. */
+void conn_finish(struct conn *c);
 const struct sockaddr_storage *conn_peer(const struct conn *c);
 const struct sockaddr_storage *conn_local(
     const struct conn *c); /* the address that the client dialled */

@@ -1,6 +1,7 @@
 #include "broker/net/transport.h"
 
 #include <errno.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 
@@ -45,5 +46,19 @@ static ssize_t plain_send_file(int fd, const struct extent *e, size_t skip)
     return result(n);
 }
 
-const struct transport transport_plain = {
-    .read = plain_read, .write = plain_write, .send_file = plain_send_file};
+static void plain_end(int fd)
+{
+    (void)shutdown(fd, SHUT_WR); /* where that fails, the next read says so */
+}
+
+static bool plain_has_input(int fd)
+{
+    int size = 0;
+    return ioctl(fd, FIONREAD, &size) == 0 && size > 0;
+}
+
+const struct transport transport_plain = {.read = plain_read,
+                                          .write = plain_write,
+                                          .send_file = plain_send_file,
+                                          .end = plain_end,
+                                          .has_input = plain_has_input};

@@ -20,6 +20,8 @@ struct transport {
                      bool more); /* more: do not send a short packet yet */
     ssize_t (*send_file)(int fd, const struct extent *e,
                          size_t skip); /* bytes of the extent after the first `skip` */
+    void (*end)(int fd);               /* nothing more will be written; reading goes on */
+    bool (*has_input)(int fd);         /* something came that has not been read */
 };
 
 extern const struct transport transport_plain;

@@ -172,16 +172,20 @@ static err take_mark(struct store *store, const struct diag *diag, struct identi
     return e ? fail(diag, ".kafka_cleanshutdown", e, NULL) : OK;
 }
 
+err identity_lock(struct store *store, const struct diag *diag)
+{
+    err e = store->ops->lock(store->ctx, ".lock");
+    if (e) {
+        fail(diag, ".lock", e, e == ERR_BUSY ? "another process uses this data directory" : NULL);
+    }
+    return e;
+}
+
 err identity_open(struct store *store, int32_t node_id, const struct diag *diag,
                   struct identity *ret_identity)
 {
     struct identity id = {0};
-    err e = store->ops->lock(store->ctx, ".lock");
-    if (e) {
-        return fail(diag, ".lock", e,
-                    e == ERR_BUSY ? "another process uses this data directory" : NULL);
-    }
-    e = check_format(store, diag);
+    err e = check_format(store, diag);
     e = e ? e : open_properties(store, node_id, diag, &id);
     e = e ? e : raise_start_number(store, diag, &id);
     e = e ? e : take_mark(store, diag, &id);

@@ -19,8 +19,12 @@ struct identity {
     bool clean;           /* the last stop was clean; the mark is gone, durably */
 };
 
-/* Locks the directory, makes or checks its files, raises and syncs the start number. Errors are
- * logged: ERR_BUSY (another process), ERR_UNSUPPORTED (a layout this build does not know, or not
+/* Locks the directory for as long as the store is open. Errors are logged: ERR_BUSY (another
+ * process), and the store's. */
+err identity_lock(struct store *store, const struct diag *diag);
+
+/* Makes or checks the files of a locked directory, raises and syncs the start number. Errors are
+ * logged: ERR_UNSUPPORTED (a layout this build does not know, or not
  * rivulet's), ERR_INVALID (another node's), ERR_CORRUPT, and the store's. */
 err identity_open(struct store *store, int32_t node_id, const struct diag *diag,
                   struct identity *ret_identity);

@@ -17,6 +17,7 @@
 #include "broker/meta/meta.h"
 #include "broker/net/net.h"
 #include "broker/server/identity.h"
+#include "broker/server/room.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -64,6 +65,7 @@ struct server {
     uv_signal_t signals[3];
     struct timers timers;
     struct timer stop_timer;
+    struct room room;
     uint64_t turns;
     int64_t file_limit;     /* descriptors of the process */
     int64_t open_files_max; /* of them for segments */
@@ -115,12 +117,12 @@ static void *conn_opened(void *ctx, struct conn *c)
     struct server *s = ctx;
     char peer_host[NET_ADDRESS_SIZE];
     char host[NET_ADDRESS_SIZE];
-    char peer[NET_ADDRESS_SIZE + 16];
+    char peer[NET_ADDRESS_SIZE];
     uint16_t peer_port;
     uint16_t port;
     net_format_address(conn_peer(c), peer_host, &peer_port);
     net_format_address(conn_local(c), host, &port);
-    snprintf(peer, sizeof peer, strchr(peer_host, ':') ? "[%s]:%u" : "%s:%u", peer_host, peer_port);
+    net_format_peer(conn_peer(c), peer);
     struct session_options o = {.conn = c,
                                 .peer = peer,
                                 .peer_host = peer_host,
@@ -243,6 +245,12 @@ static void stop_patience_over(struct timer *timer)
     sessions_close(&s->sessions, "the broker stops");
 }
 
+static void room_is_there(void *ctx)
+{
+    struct server *s = ctx;
+    log_manager_stop(s->logs, logs_stopped, s);
+}
+
 static void begin_stop(struct server *s)
 {
     if (s->stage != STAGE_SERVING) { /* asked twice: at once, and without the mark */
@@ -282,6 +290,7 @@ static void reload(struct server *s)
     meta_set_config(s->meta, fresh);
     coord_set_config(s->coord, fresh);
     net_set_config(s->net, fresh);
+    s->room.config = fresh;
     config_unref(old);
     diag_log(s->o.diag, DIAG_INFO, "configuration_reloaded", "needs_restart=\"%s\"",
              buf_text(&kept));
@@ -338,7 +347,7 @@ static void on_turn(uv_prepare_t *prepare)
         s->sessions.request_count == 0) {
         s->stage = STAGE_SYNCING;
         timer_disarm(&s->timers, &s->stop_timer);
-        log_manager_stop(s->logs, logs_stopped, s);
+        room_stop(&s->room, room_is_there, s);
     }
     if (s->handles_open) {
         set_timer(s);
@@ -423,7 +432,18 @@ static err open_store(struct server *s)
     bool known = !s->o.store && realpath(s->config->log_dirs, path);
     const char *shown = known ? path : s->config->log_dirs;
     s->data_path = mem_need_dup(shown, strlen(shown) + 1);
-    return identity_open(s->store, (int32_t)s->config->node_id, s->o.diag, &s->identity);
+    e = identity_lock(s->store, s->o.diag);
+    if (!e) {
+        s->room = (struct room){.store = s->store,
+                                .reader = s->reader,
+                                .timers = &s->timers,
+                                .clock = s->o.clock,
+                                .diag = s->o.diag,
+                                .config = s->config};
+        room_init(&s->room);
+        e = room_begin(&s->room);
+    }
+    return e ? e : identity_open(s->store, (int32_t)s->config->node_id, s->o.diag, &s->identity);
 }
 
 static err open_logs(struct server *s)
@@ -707,6 +727,7 @@ err server_start(const struct server_options *options, struct server **ret_serve
     sessions_init(&s->sessions, &s->env, &session_ops);
     err e = open_store(s);
     e = e ? e : open_logs(s);
+    e = e ? e : room_open(&s->room, s->logs);
     fill_env(s);
     e = e ? e : listen_all(s);
     if (e) {
@@ -758,6 +779,7 @@ void server_destroy(struct server *s)
         return;
     }
     s->stage = s->stage == STAGE_ENDED ? STAGE_ENDED : STAGE_CLOSING;
+    room_drop(&s->room);
     settle_logs(s);
     if (s->handles_open) {
         net_close(s->net, handles_closed, s);

@@ -407,12 +407,47 @@ static err posix_space(void *ctx, int64_t *ret_free_bytes, int64_t *ret_total_by
     return OK;
 }
 
+/* Where the file system cannot promise blocks, zeros are written. */
+static err allocate_by_writing(struct store_file *file, int64_t size)
+{
+    static const char zeros[65536];
+    union {
+        const void *from;
+        void *base;
+    } data = {.from = zeros};
+    int64_t there;
+    err e = posix_size(NULL, file, &there);
+    while (!e && there < size) {
+        int64_t left = size - there;
+        const struct iovec part = {data.base,
+                                   left < (int64_t)sizeof zeros ? (size_t)left : sizeof zeros};
+        e = posix_write(NULL, file, &part, 1, there);
+        there += (int64_t)part.iov_len;
+    }
+    return e;
+}
+
+static err posix_allocate(void *ctx, struct store_file *file, int64_t size)
+{
+    (void)ctx;
+    int result;
+    do {
+        result = fallocate(file->fd, 0, 0, size);
+    } while (result && errno == EINTR);
+    if (!result) {
+        file->written = true;
+        return OK;
+    }
+    return errno == EOPNOTSUPP ? allocate_by_writing(file, size) : err_of_errno(errno);
+}
+
 static const struct store_ops posix_ops = {
     .open = posix_open,
     .close = posix_close,
     .read = posix_read,
     .read_cached = posix_read_cached,
     .write = posix_write,
+    .allocate = posix_allocate,
     .sync = posix_sync,
     .truncate = posix_truncate,
     .size = posix_size,

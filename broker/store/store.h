@@ -50,6 +50,9 @@ struct store_ops {
     err (*write)(
         void *ctx, struct store_file *file, const struct iovec *parts, int count,
         int64_t position); /* all of it, or an error with the tail past `position` undefined */
+    err (*allocate)(void *ctx, struct store_file *file,
+                    int64_t size); /* blocks for so many bytes from the beginning; what was not
+                                      there before is zeros. An error leaves some of it */
     err (*sync)(void *ctx, struct store_file *file); /* fdatasync */
     err (*truncate)(void *ctx, struct store_file *file, int64_t size);
     err (*size)(void *ctx, struct store_file *file, int64_t *ret_size);

@@ -144,15 +144,16 @@ struct patch {
     struct arena *arena;
     const struct wire_api *api;
     int16_t version;
+    const char *name; /* of the field that is being patched */
 };
 
-static bool named(const struct wire_field *f, const char *names) /* " a b c " */
+static bool named(const struct patch *p, const char *names) /* " a b c " */
 {
     char word[64];
-    size_t n = strlen(f->name);
+    size_t n = strlen(p->name);
     check(n + 2 < sizeof word);
     word[0] = ' ';
-    memcpy(word + 1, f->name, n);
+    memcpy(word + 1, p->name, n);
     word[n + 1] = ' ';
     word[n + 2] = 0;
     return strstr(names, word) != NULL;
@@ -163,82 +164,81 @@ static bool is_group_list(const struct patch *p)
     return p->api->key == API_DESCRIBE_GROUPS || p->api->key == API_DELETE_GROUPS;
 }
 
-static struct str text_for(struct patch *p, const struct wire_struct *t, const struct wire_field *f,
-                           struct str old)
+static struct str text_for(struct patch *p, const struct wire_struct *t, struct str old)
 {
     struct broker_client *c = p->c;
-    if (named(f, " group_id group groups groups_names key coordinator_keys ") || is_group_list(p)) {
+    if (named(p, " group_id group groups groups_names key coordinator_keys ") || is_group_list(p)) {
         return group_name(c);
     }
-    if (named(f, " member_id leader ")) {
+    if (named(p, " member_id leader ")) {
         return member_id(c);
     }
-    if (named(f, " group_instance_id ")) {
+    if (named(p, " group_instance_id ")) {
         return chance(c, 60) ? (struct str){0} : chance(c, 50) ? STR("i") : STR("j");
     }
-    if (named(f, " protocol_type ")) {
+    if (named(p, " protocol_type ")) {
         return STR("consumer");
     }
-    if (named(f, " transactional_id ")) {
+    if (named(p, " transactional_id ")) {
         return (struct str){0};
     }
-    if (strstr(t->name, "config") && named(f, " name configuration_keys ")) {
+    if (strstr(t->name, "config") && named(p, " name configuration_keys ")) {
         return config_name(c);
     }
-    if (named(f, " value ")) {
+    if (named(p, " value ")) {
         return config_value(c);
     }
-    if (strstr(t->name, "protocol") && named(f, " name ")) {
+    if (strstr(t->name, "protocol") && named(p, " name ")) {
         return chance(c, 90) ? STR("range") : STR("sticky");
     }
-    if (named(f, " name topic topics topic_name topic_names resource_name cursor ")) {
+    if (named(p, " name topic topics topic_name topic_names resource_name cursor ")) {
         return topic_name(c);
     }
     return old;
 }
 
-static int64_t number_for(struct patch *p, const struct wire_field *f, int64_t old)
+static int64_t number_for(struct patch *p, int64_t old)
 {
     struct broker_client *c = p->c;
     int64_t little = (int64_t)rng_below(&c->rng, 4);
-    if (named(f, " partition partition_index index partitions partition_indexes ")) {
+    if (named(p, " partition partition_index index partitions partition_indexes ")) {
         return little;
     }
-    if (named(f, " num_partitions ")) {
+    if (named(p, " num_partitions ")) {
         return little ? little : -1;
     }
-    if (named(f, " replication_factor ")) {
+    if (named(p, " replication_factor ")) {
         return chance(c, 50) ? 1 : -1;
     }
-    if (named(f, " acks ")) {
+    if (named(p, " acks ")) {
         return little == 3 ? -1 : little - 1;
     }
-    if (named(f, " generation_id generation_id_or_member_epoch ")) {
+    if (named(p, " generation_id generation_id_or_member_epoch ")) {
         const struct group *g = some_group(c);
         return g && chance(c, 80) ? g->generation : little - 1;
     }
-    if (named(f, " session_timeout_ms ")) {
+    if (named(p, " session_timeout_ms ")) {
         return 10000;
     }
-    if (named(f, " rebalance_timeout_ms max_wait_ms timeout_ms ")) {
+    if (named(p, " rebalance_timeout_ms max_wait_ms timeout_ms ")) {
         return 100 * little;
     }
-    if (named(f, " fetch_offset offset committed_offset ")) {
+    if (named(p, " fetch_offset offset committed_offset ")) {
         return little * 3;
     }
-    if (named(f, " timestamp ")) {
+    if (named(p, " timestamp ")) {
         return little < 3 ? -little - 1 : c->k->logs.clock.wall_ms - 50000;
     }
-    if (named(f, " min_bytes max_bytes partition_max_bytes ")) {
+    if (named(p, " min_bytes max_bytes partition_max_bytes ")) {
         return little * little * little * 1000;
     }
-    if (named(f, " replica_id current_leader_epoch last_fetched_epoch ")) {
+    if (named(p, " replica_id current_leader_epoch last_fetched_epoch ")) {
         return -1;
     }
-    if (named(f, " resource_type ")) {
+    if (named(p, " resource_type ")) {
         return little ? 2 : 4;
     }
-    if (named(f, " config_operation key_type isolation_level endpoint_type leader_epoch ")) {
+    if (named(p, " config_operation key_type isolation_level endpoint_type leader_epoch ")) {
         return little;
     }
     return old;
@@ -264,10 +264,10 @@ static void number_set(uint8_t kind, uint8_t *at, int64_t v)
 
 static void patch_struct(struct patch *p, const struct wire_struct *t, uint8_t *at);
 
-static size_t size_of(const struct wire_field *f)
+static size_t size_of(const struct wire_struct *t, const struct wire_field *f)
 {
     switch (f->kind) {
-    case WIRE_STRUCT: return f->type->size;
+    case WIRE_STRUCT: return wire_field_type(t, f)->size;
     case WIRE_STRING: return sizeof(struct str);
     case WIRE_UUID: return sizeof(struct uuid);
     case WIRE_INT8: return 1;
@@ -291,19 +291,19 @@ static void patch_value(struct patch *p, const struct wire_struct *t, const stru
             at = to;
         }
         if (at) {
-            patch_struct(p, f->type, at);
+            patch_struct(p, wire_field_type(t, f), at);
         }
     } else if (chance(c, 3)) { /* stays as it is */
     } else if (is_text) {
         struct str *s = (struct str *)(void *)at;
-        struct str fresh = text_for(p, t, f, *s);
+        struct str fresh = text_for(p, t, *s);
         *s = fresh.ptr || (nullable && !(f->flags & WIRE_ARRAY)) ? fresh : STR("");
-    } else if (f->kind == WIRE_UUID && named(f, " topic_id topic_ids ")) {
+    } else if (f->kind == WIRE_UUID && named(p, " topic_id topic_ids ")) {
         *(struct uuid *)(void *)at = topic_id(c);
     } else if (f->kind == WIRE_RECORDS) {
         *(struct wire_records *)(void *)at = batch(c, p->arena);
     } else if (f->kind >= WIRE_INT8 && f->kind <= WIRE_INT64) {
-        number_set(f->kind, at, number_for(p, f, number_get(f->kind, at)));
+        number_set(f->kind, at, number_for(p, number_get(f->kind, at)));
     }
 }
 
@@ -314,6 +314,7 @@ static void patch_struct(struct patch *p, const struct wire_struct *t, uint8_t *
         if (p->version < f->min_version || p->version > f->max_version) {
             continue;
         }
+        p->name = wire_field_name(t, f);
         if (!(f->flags & WIRE_ARRAY)) {
             patch_value(p, t, f, at + f->offset);
             continue;
@@ -322,8 +323,9 @@ static void patch_struct(struct patch *p, const struct wire_struct *t, uint8_t *
         int32_t count;
         memcpy(&array, at + f->offset, sizeof array);
         memcpy(&count, at + f->count_offset, sizeof count);
-        for (int32_t n = 0; n < count && size_of(f); n++) {
-            patch_value(p, t, f, array + (size_t)n * size_of(f));
+        for (int32_t n = 0; n < count && size_of(t, f); n++) {
+            p->name = wire_field_name(t, f);
+            patch_value(p, t, f, array + (size_t)n * size_of(t, f));
         }
     }
 }

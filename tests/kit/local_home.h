@@ -1,5 +1,7 @@
 /* local_home: a broker in the test's process (local_broker) with a directory of its own, that may
- * be stopped and started again at the same address with the same data. */
+ * be stopped and started again at the same address with the same data. Where the environment names
+ * a broker (outside.h), that one, cleaned, takes its place; the settings are its starter's
+ * business. */
 #pragma once
 
 struct local_home;

@@ -2,9 +2,9 @@
 
 #include "base/check.h"
 #include "base/mem.h"
-#include "gen/init_producer_id.h"
 #include "gen/produce.h"
 #include "protocol/frame.h"
+#include "tests/kit/proxy_answers.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -12,6 +12,7 @@
 #include <netinet/tcp.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { FRAME_LIMIT = 64 << 20, API_PRODUCE = 0, API_INIT_PRODUCER_ID = 22, BACKLOG = 64 };
@@ -77,48 +78,12 @@ static int dial(uint16_t port)
     return fd;
 }
 
-/* ---- answers of our own ---- */
-
-static bool refuse_produce(int fd, const struct request_header *h, const struct produce_request *in,
-                           int16_t code, struct arena *a)
+static bool write_answer(int fd, const struct request_header *h, const struct proxy_request *r,
+                         struct arena *a)
 {
-    struct produce_response out;
-    produce_response_init(&out);
-    out.topics = wire_array(a, &produce_response_topic_table, in->topics_count);
-    out.topics_count = in->topics_count;
-    for (int32_t i = 0; i < in->topics_count; i++) {
-        struct produce_response_topic *t = &out.topics[i];
-        t->name = in->topics[i].name;
-        t->topic_id = in->topics[i].topic_id;
-        t->partitions_count = in->topics[i].partitions_count;
-        t->partitions = wire_array(a, &produce_response_partition_table, t->partitions_count);
-        for (int32_t j = 0; j < t->partitions_count; j++) {
-            t->partitions[j].index = in->topics[i].partitions[j].index;
-            t->partitions[j].error_code = code;
-            t->partitions[j].base_offset = -1;
-        }
-    }
     struct writer w;
     writer_init(&w, FRAME_LIMIT);
-    const struct wire_api *api = wire_api_find(h->api_key);
-    frame_begin_response(&w, api, h->api_version, h->correlation_id);
-    check(wire_encode(api->response, h->api_version, &w, &out) == OK && frame_end(&w) == OK);
-    bool ok = write_whole(fd, w.ptr, w.len);
-    writer_finish(&w);
-    return ok;
-}
-
-static bool refuse_id(int fd, const struct request_header *h, int16_t code)
-{
-    struct init_producer_id_response out;
-    init_producer_id_response_init(&out);
-    out.error_code = code;
-    out.producer_epoch = -1;
-    struct writer w;
-    writer_init(&w, FRAME_LIMIT);
-    const struct wire_api *api = wire_api_find(h->api_key);
-    frame_begin_response(&w, api, h->api_version, h->correlation_id);
-    check(wire_encode(api->response, h->api_version, &w, &out) == OK && frame_end(&w) == OK);
+    proxy_answer(h, r, a, &w);
     bool ok = write_whole(fd, w.ptr, w.len);
     writer_finish(&w);
     return ok;
@@ -126,15 +91,20 @@ static bool refuse_id(int fd, const struct request_header *h, int16_t code)
 
 /* ---- a request ---- */
 
-static enum proxy_action decide(struct proxy *p, const struct request_header *h,
-                                const struct produce_request *produce, struct proxy_request *r)
+static enum proxy_action decide(struct proxy *p, const struct request_header *h, const void *body,
+                                struct proxy_request *r)
 {
-    *r = (struct proxy_request){.api_key = h->api_key, .produce = produce};
+    bool is_produce = h->api_key == API_PRODUCE;
+    *r = (struct proxy_request){.api_key = h->api_key,
+                                .version = h->api_version,
+                                .produce = is_produce ? body : NULL,
+                                .body = body};
     enum proxy_action action = PROXY_PASS;
     pthread_mutex_lock(&p->lock);
     check(h->api_key >= 0 && h->api_key < PROXY_API_KEYS);
     r->number = p->numbers[h->api_key]++;
-    if (p->plan && (produce || h->api_key == API_INIT_PRODUCER_ID)) {
+    pthread_cond_broadcast(&p->changed);
+    if (p->plan && body && (p->plans_all || is_produce || h->api_key == API_INIT_PRODUCER_ID)) {
         action = p->plan(p->ctx, r);
     }
     if (action == PROXY_HOLD) {
@@ -162,23 +132,25 @@ static bool pass_one(struct proxy *p, int client, int broker, struct buf *frame)
     arena_init(&a, FRAME_LIMIT);
     reader_init(&reader, frame->ptr + 4, frame->len - 4);
     check(request_header_decode(&reader, &h) == OK);
-    struct produce_request *produce = NULL;
-    if (h.api_key == API_PRODUCE) {
+    void *body = NULL;
+    if (proxy_knows(h.api_key)) {
         const struct wire_api *api = wire_api_find(h.api_key);
-        produce = arena_zero(&a, 1, sizeof *produce);
-        check(wire_decode(api->request, h.api_version, &reader, &a, produce) == OK);
+        body = arena_zero(&a, 1, api->request->size);
+        check(wire_decode(api->request, h.api_version, &reader, &a, body) == OK);
     }
-    bool has_answer = !produce || produce->acks != 0;
-    enum proxy_action action = decide(p, &h, produce, &r);
+    enum proxy_action action = decide(p, &h, body, &r);
+    bool has_answer = !r.produce || r.produce->acks != 0;
     bool ok = action != PROXY_CUT_BEFORE && action != PROXY_HOLD;
     if (ok && action == PROXY_REFUSE) {
-        ok = produce ? refuse_produce(client, &h, produce, r.code, &a)
-                     : refuse_id(client, &h, r.code);
+        ok = write_answer(client, &h, &r, &a);
     } else if (ok) {
         ok = write_whole(broker, frame->ptr, frame->len);
         if (ok && has_answer) {
-            ok = read_frame(broker, frame) && action != PROXY_CUT_AFTER &&
-                 write_whole(client, frame->ptr, frame->len);
+            ok = read_frame(broker, frame) && action != PROXY_CUT_AFTER;
+            if (ok && p->masks) {
+                proxy_alter(h.api_key, h.api_version, p->port, p->transaction_version, frame);
+            }
+            ok = ok && write_whole(client, frame->ptr, frame->len);
         }
     }
     arena_finish(&a);
@@ -258,13 +230,32 @@ void proxy_broker_set(struct proxy *p, uint16_t port)
     pthread_mutex_unlock(&p->lock);
 }
 
-void proxy_plan_set(struct proxy *p, proxy_plan *plan, void *ctx)
+static void plan_set(struct proxy *p, proxy_plan *plan, void *ctx, bool all)
 {
     pthread_mutex_lock(&p->lock);
+    p->plans_all = all;
     p->plan = plan;
     p->ctx = ctx;
     p->released = false;
     memset(p->numbers, 0, sizeof p->numbers);
+    pthread_mutex_unlock(&p->lock);
+}
+
+void proxy_plan_set(struct proxy *p, proxy_plan *plan, void *ctx)
+{
+    plan_set(p, plan, ctx, false);
+}
+
+void proxy_plan_all(struct proxy *p, proxy_plan *plan, void *ctx)
+{
+    plan_set(p, plan, ctx, true);
+}
+
+void proxy_mask(struct proxy *p, int transaction_version)
+{
+    pthread_mutex_lock(&p->lock);
+    p->masks = true;
+    p->transaction_version = transaction_version;
     pthread_mutex_unlock(&p->lock);
 }
 
@@ -274,6 +265,29 @@ void proxy_release(struct proxy *p)
     p->released = true;
     pthread_cond_broadcast(&p->changed);
     pthread_mutex_unlock(&p->lock);
+}
+
+bool proxy_wait(struct proxy *p, int16_t api_key, int count, int timeout_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += timeout_ms / 1000 + 1;
+    int e = 0;
+    pthread_mutex_lock(&p->lock);
+    while (p->numbers[api_key] < count && e == 0) {
+        e = pthread_cond_timedwait(&p->changed, &p->lock, &until);
+    }
+    bool came = p->numbers[api_key] >= count;
+    pthread_mutex_unlock(&p->lock);
+    return came;
+}
+
+int proxy_count(struct proxy *p, int16_t api_key)
+{
+    pthread_mutex_lock(&p->lock);
+    int count = p->numbers[api_key];
+    pthread_mutex_unlock(&p->lock);
+    return count;
 }
 
 void proxy_stop(struct proxy *p)

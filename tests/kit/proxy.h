@@ -1,7 +1,9 @@
-/* proxy: stands between a client and a broker and does to Produce and InitProducerId requests what
- * a test wants. It takes one request of a connection after the other; a thread each.
+/* proxy: stands between a client and a broker and does to Produce and InitProducerId requests, and
+ * to those of transactions when a test says so, what the test wants. It takes one request of a
+ * connection after the other; a thread each.
  *
- * The broker must advertise the proxy's port, or clients go past it. */
+ * The broker must advertise the proxy's port, or the proxy must change its metadata (proxy_mask),
+ * or clients go past it. */
 #pragma once
 
 #include "protocol/wire.h"
@@ -12,19 +14,30 @@
 
 struct produce_request;
 
+enum { PROXY_CODES = 8 };
+
 enum proxy_action {
     PROXY_PASS,       /* to the broker, and its answer back */
     PROXY_CUT_AFTER,  /* to the broker; when that has answered, the connection is cut instead */
     PROXY_CUT_BEFORE, /* the connection is cut; the broker never sees it */
-    PROXY_REFUSE,     /* not to the broker: `code` is the answer for every partition */
+    PROXY_REFUSE,     /* not to the broker: `code` is the answer for every partition; 0: as if it
+                         were done */
     PROXY_HOLD,       /* nothing, until proxy_release; then it is cut, the broker never sees it */
 };
 
 struct proxy_request {
     int16_t api_key;
     const struct produce_request *produce; /* NULL when it is none */
-    int number;                            /* how many of this api came before it */
-    int16_t code;                          /* of PROXY_REFUSE: set by the plan */
+    const void *body;                      /* the request's struct */
+    int16_t version;
+    int number; /* how many of this api came before it */
+
+    /* of PROXY_REFUSE: set by the plan */
+    int16_t code;
+    int16_t codes[PROXY_CODES]; /* Produce: where code is 0, by partition */
+    int64_t producer_id;        /* InitProducerId, EndTxn */
+    int16_t producer_epoch;
+    int32_t node; /* FindCoordinator */
 };
 
 /* Called on the proxy's threads, one at a time, under its lock. */
@@ -42,8 +55,11 @@ struct proxy {
     int listener;
     uint16_t port;        /* ours */
     uint16_t broker_port; /* proxy_broker_set; connections go there that come after */
-    proxy_plan *plan;     /* NULL: everything passes */
-    void *ctx;            /* for plan */
+    bool masks;           /* proxy_mask */
+    int transaction_version;
+    proxy_plan *plan; /* NULL: everything passes */
+    void *ctx;        /* for plan */
+    bool plans_all;   /* also requests of transactions */
     int numbers[PROXY_API_KEYS];
     int held;      /* requests that wait for proxy_release */
     bool released; /* nothing is held any more */
@@ -53,5 +69,12 @@ struct proxy {
 void proxy_start(struct proxy *p); /* listens on 127.0.0.1 */
 void proxy_broker_set(struct proxy *p, uint16_t port);
 void proxy_plan_set(struct proxy *p, proxy_plan *plan, void *ctx);
+void proxy_plan_all(struct proxy *p, proxy_plan *plan, void *ctx); /* transactions, too */
+/* Metadata names the proxy for every broker; ApiVersions serves transactions of this version (-1:
+ * as the broker has it). */
+void proxy_mask(struct proxy *p, int transaction_version);
 void proxy_release(struct proxy *p);
+/* Waits until `count` requests of an api have come. False: they have not in `timeout_ms`. */
+bool proxy_wait(struct proxy *p, int16_t api_key, int count, int timeout_ms);
+int proxy_count(struct proxy *p, int16_t api_key); /* that have come */
 void proxy_stop(struct proxy *p);

@@ -501,12 +501,25 @@ static err sim_space(void *ctx, int64_t *ret_free_bytes, int64_t *ret_total_byte
     return s->down && !s->paused ? ERR_IO : OK;
 }
 
+static err sim_allocate(void *ctx, struct store_file *file, int64_t size)
+{
+    int64_t there = file->node->cached.size;
+    if (there >= size) {
+        return OK;
+    }
+    struct iovec part = {mem_need_zero(1, (size_t)(size - there)), (size_t)(size - there)};
+    err e = sim_write(ctx, file, &part, 1, there);
+    mem_free(part.iov_base);
+    return e;
+}
+
 static const struct store_ops sim_ops = {
     .open = sim_open,
     .close = sim_close,
     .read = sim_read,
     .read_cached = sim_read_cached,
     .write = sim_write,
+    .allocate = sim_allocate,
     .sync = sim_sync,
     .truncate = sim_truncate,
     .size = sim_size,

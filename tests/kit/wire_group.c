@@ -90,7 +90,8 @@ int32_t member_send_sync(struct member *m, const struct assignment *list)
     q->member_id = m->id;
     q->group_instance_id = str_of(m->instance);
     q->protocol_type = STR("consumer");
-    q->protocol_name = STR("range");
+    q->protocol_name =
+        m->protocols && !strchr(m->protocols, ',') ? str_of(m->protocols) : STR("range");
     q->assignments = NEWS(m->c, sync_group_request_assignment, count);
     q->assignments_count = count;
     for (int32_t i = 0; i < count; i++) {
@@ -121,7 +122,7 @@ int16_t member_heartbeat(struct member *m)
     return a->error_code;
 }
 
-int16_t member_leave(struct member *m)
+int16_t member_leaves(struct member *m)
 {
     struct leave_group_request *q = NEW(m->c, leave_group_request);
     q->group_id = str_of(m->group);

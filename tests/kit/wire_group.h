@@ -49,7 +49,7 @@ const struct sync_group_response *member_synced(struct member *m, int32_t correl
 const struct sync_group_response *member_sync(struct member *m, const struct assignment *list);
 
 int16_t member_heartbeat(struct member *m);
-int16_t member_leave(struct member *m);
+int16_t member_leaves(struct member *m);
 
 /* Alone in the group: joined, and assigned "all". */
 void member_become_stable(struct member *m);

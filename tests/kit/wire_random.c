@@ -81,15 +81,16 @@ static void fill_scalar(struct fill *f, uint8_t kind, bool nullable, void *out)
 
 static void fill_struct(struct fill *f, const struct wire_struct *t, uint8_t *out);
 
-static void fill_array(struct fill *f, const struct wire_field *field, bool nullable, uint8_t *out)
+static void fill_array(struct fill *f, const struct wire_field *field,
+                       const struct wire_struct *type, bool nullable, uint8_t *out)
 {
-    size_t size = field->kind == WIRE_STRUCT ? field->type->size : sizes[field->kind];
+    size_t size = type ? type->size : sizes[field->kind];
     int32_t count = (int32_t)rng_below(f->rng, MAX_ELEMENTS);
     uint8_t *array = arena_alloc(f->arena, (size_t)count * size);
     check(array);
     for (int32_t i = 0; i < count; i++) {
-        if (field->kind == WIRE_STRUCT) {
-            fill_struct(f, field->type, array + (size_t)i * size);
+        if (type) {
+            fill_struct(f, type, array + (size_t)i * size);
         } else {
             fill_scalar(f, field->kind, false, array + (size_t)i * size);
         }
@@ -111,17 +112,18 @@ static void fill_struct(struct fill *f, const struct wire_struct *t, uint8_t *ou
             continue;
         }
         bool nullable = f->version >= field->null_min && f->version <= field->null_max;
+        const struct wire_struct *type = wire_field_type(t, field);
         if (field->flags & WIRE_ARRAY) {
-            fill_array(f, field, nullable, out);
-        } else if (field->kind != WIRE_STRUCT) {
+            fill_array(f, field, type, nullable, out);
+        } else if (!type) {
             fill_scalar(f, field->kind, nullable, out + field->offset);
         } else if (field->flags & WIRE_POINTER) {
-            uint8_t *p = arena_alloc(f->arena, field->type->size);
+            uint8_t *p = arena_alloc(f->arena, type->size);
             check(p);
-            fill_struct(f, field->type, p);
+            fill_struct(f, type, p);
             memcpy(out + field->offset, &p, sizeof p);
         } else {
-            fill_struct(f, field->type, out + field->offset);
+            fill_struct(f, type, out + field->offset);
         }
     }
 }

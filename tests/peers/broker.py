@@ -5,12 +5,14 @@ free port, every later one asks for the same), so that clients which are connect
 again by themselves. Everything stays on 127.0.0.1.
 
 A Control is a tiny HTTP server beside the broker: a test program in any language restarts the broker with
-GET /kill (kill -9, start again) or GET /term (SIGTERM, start again). The answer comes when the broker listens again.
+GET /kill (kill -9, start again) or GET /term (SIGTERM, start again), or stops it (GET /stop) and starts it later (GET
+/start). The answer comes when the broker listens again, or is gone.
 """
 import http.server
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -109,6 +111,17 @@ class Broker:
                 self.process.wait()
             self.process = None
 
+    def stand_still(self):
+        """Until go_on: neither dead nor alive."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def go_on(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def forget(self):
+        """Everything. Only while it is down; it keeps its address."""
+        shutil.rmtree(self.data)
+
     def restart(self, how):
         with self.lock:
             self.kill() if how == "kill" else self.stop()
@@ -151,9 +164,10 @@ class Kafka(Broker):
     name = "kafka"
     clean_codes = (0, 143)
 
-    def __init__(self, directory, jars, settings=()):
+    def __init__(self, directory, jars, settings=(), features=()):
         super().__init__(directory)
         self.jars = jars
+        self.features = list(features)  # "transaction.version=0": levels other than the newest
         self.settings = list(settings)
         self.data = self.dir / "data"
 
@@ -184,8 +198,10 @@ class Kafka(Broker):
                 }
                 lines.update(s.split("=", 1) for s in self.settings)
                 config.write_text("".join(f"{k}={v}\n" for k, v in lines.items()))
+            if not self.data.exists():
+                levels = [word for f in self.features for word in ("--feature", f)]
                 subprocess.run(self._java("kafka.tools.StorageTool", "format", "-t", "cml2dWxldC1wZWVycy0wMQ", "-c",
-                                          str(config)), check=True, stdout=subprocess.DEVNULL)
+                                          str(config), *levels), check=True, stdout=subprocess.DEVNULL)
             self._spawn(self._java("kafka.Kafka", str(config)))
 
             def answers():
@@ -204,14 +220,16 @@ class Control:
     def __init__(self, broker):
         outer = self
         self.errors = []
+        acts = {"kill": lambda: broker.restart("kill"), "term": lambda: broker.restart("term"), "stop": broker.stop,
+                "start": broker.start}
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self):
                 how = self.path.strip("/")
                 try:
-                    if how not in ("kill", "term"):
+                    if how not in acts:
                         raise BrokerError(f"unknown control request {how}")
-                    broker.restart(how)
+                    acts[how]()
                     code, text = 200, b"ok\n"
                 except Exception as e:  # told to the test program and to the runner: both must fail
                     outer.errors.append(str(e))

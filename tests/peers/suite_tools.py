@@ -1,5 +1,6 @@
 """The command line tools of Apache Kafka 4.3.1, each a program of its own, out of the jars of java/pom.xml."""
 import datetime
+import json
 import re
 
 import toolchains
@@ -18,6 +19,10 @@ TOOL = {
     "log-dirs": "org.apache.kafka.tools.LogDirsCommand",
     "offsets": "org.apache.kafka.tools.GetOffsetShell",
     "api-versions": "org.apache.kafka.tools.BrokerApiVersionsCommand",
+    "delete-records": "org.apache.kafka.tools.DeleteRecordsCommand",
+    "leader-election": "org.apache.kafka.tools.LeaderElectionCommand",
+    "reassign": "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+    "transactions": "org.apache.kafka.tools.TransactionsCommand",
     "dump": "org.apache.kafka.tools.DumpLogSegments",
 }
 
@@ -90,6 +95,62 @@ def configs(ctx):
     text = tool(ctx, "configs", *who, "--describe")
     that("retention.ms" not in text and "max.message.bytes=12345" in text, f"settings: {text}")
     that("segment.bytes=1073741824" in tool(ctx, "configs", *who, "--describe", "--all"), "defaults are not described")
+
+
+def more_partitions(ctx):
+    topic = "tools-more"
+    tool(ctx, "topics", "--create", "--topic", topic, "--partitions", "2", "--config", "retention.ms=86400000")
+    produce(ctx, topic, lines(0, 100))
+    tool(ctx, "topics", "--alter", "--topic", topic, "--partitions", "5")
+    text = tool(ctx, "topics", "--describe", "--topic", topic)
+    that("PartitionCount: 5" in text and "retention.ms=86400000" in text, f"description: {text}")
+    same(5, len(re.findall(r"Partition: \d+\s+Leader: \d+", text)), "partitions with a leader")
+    produce(ctx, topic, lines(100, 200))
+    got = consume(ctx, topic, 300, "--from-beginning")
+    same(300, len(got), "records in the old and the new partitions")
+    that({p for p, _, _ in got} > {0, 1}, "nothing went to a new partition")
+    text = tool(ctx, "topics", "--alter", "--topic", topic, "--partitions", "5", codes=(1,), errors=True)
+    that("Topic already has 5 partition" in text, f"the same number again: {text}")
+    text = tool(ctx, "topics", "--alter", "--topic", topic, "--partitions", "3", codes=(1,), errors=True)
+    that("would not be an increase" in text, f"fewer: {text}")
+
+
+def delete_records(ctx):
+    topic = "tools-delete"
+    tool(ctx, "topics", "--create", "--topic", topic, "--partitions", "2")
+    produce(ctx, topic, lines(0, 200))
+    ends = {int(line.split(":")[1]): int(line.split(":")[2]) for line in tool(ctx, "offsets", "--topic", topic).split()}
+    asked = ctx.dir / "delete-records.json"
+    asked.write_text(json.dumps({"version": 1, "partitions": [{"topic": topic, "partition": 0, "offset": 7},
+                                                              {"topic": topic, "partition": 1, "offset": -1}]}))
+    for turn in range(2):  # the second time it is done already
+        text = tool(ctx, "delete-records", "--offset-json-file", str(asked))
+        that(f"partition: {topic}-0\tlow_watermark: 7" in text, f"{topic}-0: {text}")
+        that(f"partition: {topic}-1\tlow_watermark: {ends[1]}" in text, f"{topic}-1: {text}")
+    starts = {int(line.split(":")[1]): int(line.split(":")[2]) for line in tool(ctx, "offsets", "--topic", topic, "--time", "-2").split()}
+    same({0: 7, 1: ends[1]}, starts, "starts of the partitions")
+    got = consume(ctx, topic, ends[0] - 7, "--from-beginning")
+    same(list(range(7, ends[0])), [o for _, o, _ in got], "what is left")
+    asked.write_text(json.dumps({"version": 1, "partitions": [{"topic": topic, "partition": 0, "offset": ends[0] + 1}]}))
+    text = tool(ctx, "delete-records", "--offset-json-file", str(asked), codes=(0, 1), errors=True)
+    that("OffsetOutOfRange" in text or "offset" in text.lower() and "error" in text.lower(), f"behind the end: {text}")
+
+
+def one_replica(ctx):
+    topic = "tools-replica"
+    tool(ctx, "topics", "--create", "--topic", topic, "--partitions", "1")
+    text = tool(ctx, "leader-election", "--election-type", "preferred", "--topic", topic, "--partition", "0", errors=True)
+    that("already" in text.lower() or "not needed" in text.lower(), f"an election: {text}")
+    text = tool(ctx, "leader-election", "--election-type", "preferred", "--all-topic-partitions", errors=True)
+    that("error" not in text.lower(), f"elections everywhere: {text}")
+    text = tool(ctx, "reassign", "--list")
+    that("No partition reassignments found" in text, f"reassignments: {text}")
+    produce(ctx, topic, lines(0, 10))
+    text = tool(ctx, "transactions", "describe-producers", "--topic", topic, "--partition", "0")
+    row = dict(zip(*(line.split("\t") for line in re.sub(r" *\t *", "\t", text.strip()).splitlines()[:2])))
+    same("0", row["ProducerEpoch"].strip(), "epoch of the producer")
+    same("9", row["LastSequence"].strip(), "its last sequence number")
+    same("None", row["CurrentTransactionStartOffset"].strip(), "its transaction")
 
 
 def console(ctx, codec, acks):
@@ -167,6 +228,9 @@ def api_versions(ctx):
 def run(ctx):
     ctx.test("kafka-topics: create, list, describe, delete", topics, ctx)
     ctx.test("kafka-configs: alter, describe, delete", configs, ctx)
+    ctx.test("kafka-topics: more partitions", more_partitions, ctx)
+    ctx.test("kafka-delete-records: to an offset, to the end, again, too far", delete_records, ctx)
+    ctx.test("kafka-leader-election, kafka-reassign-partitions --list, kafka-transactions describe-producers", one_replica, ctx)
     for n, codec in enumerate(CODECS):
         acks = ACKS[n % 3]
         ctx.test(f"kafka-console-producer {codec} acks={acks}, kafka-console-consumer", console, ctx, codec, acks)

@@ -224,6 +224,63 @@ static void timers_fire_by_deadline_and_then_by_order_of_arming(void **state)
     timers_finish(&t);
 }
 
+enum { MANY_TIMERS = 300, STEPS = 20000 };
+
+static int fired_number;
+
+static void on_numbered(struct timer *t)
+{
+    fired_number = ((struct alarm *)(void *)t)->number;
+}
+
+/* Against a list that is searched through. */
+static void timers_armed_moved_and_disarmed_at_random_fire_in_order(void **state)
+{
+    (void)state;
+    static struct alarm alarms[MANY_TIMERS];
+    int64_t deadlines[MANY_TIMERS]; /* -1: not armed */
+    uint64_t orders[MANY_TIMERS];
+    struct timers t;
+    struct rng rng;
+    rng_init(&rng, 4);
+    timers_init(&t);
+    for (int i = 0; i < MANY_TIMERS; i++) {
+        alarms[i].number = i;
+        deadlines[i] = -1;
+        timer_init(&alarms[i].timer, on_numbered);
+    }
+    for (int step = 0; step < STEPS; step++) {
+        int i = (int)rng_below(&rng, MANY_TIMERS);
+        if (rng_below(&rng, 3) > 0) {
+            deadlines[i] = (int64_t)rng_below(&rng, 50);
+            orders[i] = (uint64_t)step;
+            timer_arm(&t, &alarms[i].timer, deadlines[i]);
+        } else if (rng_below(&rng, 2)) {
+            deadlines[i] = -1;
+            timer_disarm(&t, &alarms[i].timer);
+        }
+        int first = -1;
+        for (int k = 0; k < MANY_TIMERS; k++) {
+            assert_int_equal(timer_armed(&alarms[k].timer), deadlines[k] >= 0);
+            bool earlier = first < 0 || deadlines[k] < deadlines[first] ||
+                           (deadlines[k] == deadlines[first] && orders[k] < orders[first]);
+            first = deadlines[k] >= 0 && earlier ? k : first;
+        }
+        assert_true(timers_next_ms(&t) == (first < 0 ? INT64_MAX : deadlines[first]));
+        if (first >= 0 && step % 4 == 0) {
+            struct timer *due = t.root;
+            timer_disarm(&t, due);
+            due->fire(due);
+            assert_int_equal(fired_number, first);
+            deadlines[first] = -1;
+        }
+    }
+    timers_finish(&t);
+    for (int i = 0; i < MANY_TIMERS; i++) {
+        assert_false(timer_armed(&alarms[i].timer));
+    }
+}
+
 static void a_timer_that_arms_itself_for_now_waits_for_the_next_call(void **state)
 {
     (void)state;
@@ -403,6 +460,28 @@ static void crc32c_is_that_of_rfc_3720(void **state)
     }
 }
 
+static void crc32c_is_the_same_by_every_way(void **state)
+{
+    (void)state;
+    static uint8_t bytes[40000];
+    struct rng rng;
+    rng_init(&rng, 10);
+    rng_bytes(&rng, bytes, sizeof bytes);
+    assert_true(crc32c_can(CRC32C_TABLES));
+    for (size_t size = 0; size + 16 < sizeof bytes; size += size < 600 ? 1 : size / 37) {
+        const uint8_t *from = bytes + size % 16;
+        uint32_t expected = slow_crc32c(from, size);
+        size_t part = rng_below(&rng, size + 1);
+        for (int way = CRC32C_TABLES; way <= CRC32C_CPU; way++) {
+            if (crc32c_can(way)) {
+                assert_int_equal(crc32c_by(way, 0, from, size), expected);
+                uint32_t crc = crc32c_by(way, 0, from, part);
+                assert_int_equal(crc32c_by(way, crc, from + part, size - part), expected);
+            }
+        }
+    }
+}
+
 static void seeded_numbers_repeat_and_are_unbiased(void **state)
 {
     (void)state;
@@ -440,6 +519,7 @@ int main(void)
         cmocka_unit_test(a_map_is_walked_in_the_order_of_insertion_whatever_its_seed),
         cmocka_unit_test(lists_keep_their_order),
         cmocka_unit_test(timers_fire_by_deadline_and_then_by_order_of_arming),
+        cmocka_unit_test(timers_armed_moved_and_disarmed_at_random_fire_in_order),
         cmocka_unit_test(a_timer_that_arms_itself_for_now_waits_for_the_next_call),
         cmocka_unit_test(quantiles_are_within_a_fifth),
         cmocka_unit_test(a_budget_tells_once_when_there_is_room_again),
@@ -447,6 +527,7 @@ int main(void)
         cmocka_unit_test(a_log_line_is_one_line_whatever_is_in_it),
         cmocka_unit_test(data_from_outside_is_escaped_and_bounded),
         cmocka_unit_test(crc32c_is_that_of_rfc_3720),
+        cmocka_unit_test(crc32c_is_the_same_by_every_way),
         cmocka_unit_test(seeded_numbers_repeat_and_are_unbiased),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

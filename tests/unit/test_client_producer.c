@@ -4,9 +4,9 @@
 #include "client/producer.h"
 #include "client/rivulet.h"
 #include "protocol/error.h"
-#include "tests/kit/local_broker.h"
+#include "tests/kit/local_home.h"
+#include "tests/kit/outside.h"
 #include "tests/kit/raw_log.h"
-#include "tests/kit/temp_dir.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,17 +20,15 @@
 enum { WAIT_MS = 30000 };
 
 struct world {
-    char dir[TEMP_DIR_SIZE];
-    struct local_broker broker;
-    char address[64];
+    struct local_home *home;
+    const char *address;
 };
 
 static int world_begin(void **state)
 {
     struct world *w = calloc(1, sizeof *w);
-    temp_dir_make(w->dir);
-    local_broker_start(&w->broker, w->dir, 0, NULL);
-    snprintf(w->address, sizeof w->address, "127.0.0.1:%d", (int)w->broker.port);
+    w->home = local_home_start(NULL);
+    w->address = local_home_address(w->home);
     *state = w;
     return 0;
 }
@@ -38,8 +36,7 @@ static int world_begin(void **state)
 static int world_end(void **state)
 {
     struct world *w = *state;
-    local_broker_stop(&w->broker);
-    temp_dir_remove(w->dir);
+    local_home_destroy(w->home);
     free(w);
     return 0;
 }
@@ -646,6 +643,31 @@ static void a_topic_that_is_not_there_is_said_so(void **state)
     rv_client_close(c);
 }
 
+static void a_topic_that_is_being_made_is_waited_for_whatever_the_partition(void **state)
+{
+    static const char *const settings[] = {"auto.create.topics.enable=false", NULL};
+    struct world w = *(const struct world *)*state;
+    bool is_made = outside_address() != NULL; /* some say at first that it is not there */
+    if (!is_made) {
+        w.home = local_home_start(settings);
+        w.address = local_home_address(w.home);
+    }
+    struct rv_client *c = client_open(&w);
+    struct rv_producer *p =
+        producer_open(c, RV_OPTIONS({"max.block.ms", is_made ? "30000" : "500"}));
+    struct rv_error e = {0};
+    const struct rv_message m = {
+        .topic = "made-for-a-partition", .value = rv_str("v"), .to_partition = true};
+    int code = rv_send(p, &m, NULL, NULL, &e);
+    assert_int_equal(code, is_made ? RV_OK : KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    assert_true(is_made || c->meta.answers > 1); /* the first one was not the last word */
+    rv_producer_close(p);
+    rv_client_close(c);
+    if (!is_made) {
+        local_home_destroy(w.home);
+    }
+}
+
 /* ---- callbacks and the end ---- */
 
 struct chain {
@@ -733,7 +755,7 @@ static void closing_tells_the_fate_of_every_record(void **state)
 static void flush_returns_the_first_failure_once(void **state)
 {
     struct rv_client *c = client_open(*state);
-    topic_create(c, "bad-times", 1, NULL);
+    topic_create(c, "bad-times", 1, RV_OPTIONS({"message.timestamp.after.max.ms", "3600000"}));
     struct rv_producer *p = producer_open(c, NULL);
     struct rv_error e = {0};
     struct log_of l = {0};
@@ -800,6 +822,25 @@ static void a_batch_over_the_topics_limit_is_split_and_only_what_is_too_large_fa
     rv_client_close(c);
 }
 
+/* One client: the metadata of a topic is asked for by both. */
+static void a_topic_that_a_reader_asked_for_first_is_made_for_the_producer(void **state)
+{
+    struct rv_client *c = client_open(*state);
+    struct rv_producer *p = producer_open(c, RV_OPTIONS({"max.block.ms", "20000"}));
+    struct rv_consumer *r = NULL;
+    struct rv_error e = {0};
+    const char *topic = "read-first";
+    struct log_of l = {0};
+    assert_int_equal(rv_consumer_open(c, RV_OPTIONS({"group.id", "g"}), &r, &e), RV_OK);
+    assert_int_equal(rv_subscribe(r, &topic, 1, &e), RV_OK);
+    send_text(p, topic, NULL, "v", &l);
+    flush(p);
+    assert_int_equal(l.good, 1);
+    rv_consumer_close(r, WAIT_MS, NULL);
+    rv_producer_close(p);
+    rv_client_close(c);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -821,10 +862,12 @@ int main(void)
         cmocka_unit_test(a_record_that_can_never_fit_is_refused_at_once),
         cmocka_unit_test(a_request_is_bounded_and_every_partition_has_its_turn),
         cmocka_unit_test(a_topic_that_is_not_there_is_said_so),
+        cmocka_unit_test(a_topic_that_is_being_made_is_waited_for_whatever_the_partition),
         cmocka_unit_test(a_callback_may_send_and_nothing_else),
         cmocka_unit_test(closing_tells_the_fate_of_every_record),
         cmocka_unit_test(flush_returns_the_first_failure_once),
         cmocka_unit_test(a_batch_over_the_topics_limit_is_split_and_only_what_is_too_large_fails),
+        cmocka_unit_test(a_topic_that_a_reader_asked_for_first_is_made_for_the_producer),
     };
     return cmocka_run_group_tests(tests, world_begin, world_end);
 }

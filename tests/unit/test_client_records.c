@@ -2,6 +2,7 @@
  * transactions, gaps. Nothing is connected to. */
 #include "base/mem.h"
 #include "client/consumer.h"
+#include "gen/fetch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -265,6 +266,159 @@ static void aborted_transactions_are_seen_or_not_as_the_isolation_says(void **st
     }
 }
 
+/* ---- whole answers to Fetch */
+
+enum { TXN = BATCH_ATTRIBUTE_TRANSACTIONAL, MARKER = TXN | BATCH_ATTRIBUTE_CONTROL, FETCH_V = 11 };
+
+/* A broker that leads both partitions, as far as the metadata go; nothing listens there. */
+static void broker_known(struct bench *b)
+{
+    struct meta *m = &b->client->meta;
+    struct topic *t = b->claims[0]->topic;
+    m->brokers = mem_zero(1, sizeof *m->brokers);
+    t->partitions = mem_zero(2, sizeof *t->partitions);
+    assert_true(m->brokers && t->partitions);
+    m->brokers[0] = (struct broker){.id = 1, .port = 1, .host = "127.0.0.1"};
+    m->broker_count = 1;
+    t->known = true;
+    t->count = 2;
+    t->partitions[0] = t->partitions[1] = (struct topic_partition){.leader = 1, .leader_epoch = -1};
+}
+
+/* The answer to the fetch that waits to be sent, about partition 0. */
+static void fetch_answered(struct bench *b, const struct buf *records, int64_t stable, int64_t end,
+                           struct fetch_response_aborted_transaction *aborted, int32_t count)
+{
+    struct frame *f = mem_alloc(sizeof *f + records->len);
+    assert_non_null(f);
+    *f = (struct frame){.refs = 1, .size = records->len};
+    memcpy(f->data, records->ptr, records->len);
+    struct fetch_response_partition p;
+    fetch_response_partition_init(&p);
+    p.high_watermark = end;
+    p.last_stable_offset = stable;
+    p.aborted_transactions = aborted;
+    p.aborted_transactions_count = count;
+    p.records.ptr = f->data;
+    p.records.len = records->len;
+    struct fetch_response_topic t = {.topic = STR("t"), .partitions = &p, .partitions_count = 1};
+    const struct fetch_response r = {.topics = &t, .topics_count = 1};
+    const struct answer answer = {.code = RV_OK, .body = &r, .frame = f};
+    assert_int_equal(rv_process(b->client, &b->error), RV_OK); /* the pump asks */
+    struct call *call = NULL;
+    list_each(link, &b->consumer->fetchers)
+    {
+        struct fetcher *fetcher = list_entry(link, struct fetcher, link);
+        call = call_busy(&fetcher->call) && fetcher->count ? &fetcher->call : call;
+    }
+    assert_non_null(call);
+    call_cancel(call);
+    call->version = FETCH_V;
+    call->done(call, &answer);
+    frame_unref(f);
+}
+
+static void marker_add(struct buf *out, int64_t offset, int64_t producer_id, bool commit)
+{
+    batch_add(out, &(struct batch){.offset = offset,
+                                   .count = 1,
+                                   .attributes = MARKER,
+                                   .producer_id = producer_id,
+                                   .key = commit ? "\0\0\0\1" : "\0\0\0\0",
+                                   .key_size = 4});
+}
+
+static void data_add(struct buf *out, int64_t offset, int count, int64_t producer_id)
+{
+    batch_add(out, &(struct batch){.offset = offset,
+                                   .count = count,
+                                   .attributes = TXN,
+                                   .producer_id = producer_id,
+                                   .codec = offset % 2 ? CODEC_LZ4 : CODEC_NONE});
+}
+
+static void aborted_transactions_are_filtered_out_of_the_answers_to_fetch(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct buf bytes = {0};
+    const struct rv_record *r;
+    bench_open(&b, RV_OPTIONS({"isolation.level", "read_committed"}));
+    broker_known(&b);
+    /* 7 is aborted in the next answer; 8 is committed in this one. */
+    data_add(&bytes, 0, 2, 7);
+    data_add(&bytes, 2, 2, 8);
+    marker_add(&bytes, 4, 8, true);
+    fetch_answered(&b, &bytes, 5, 9,
+                   (struct fetch_response_aborted_transaction[]){
+                       {.producer_id = 7, .first_offset = 0}
+    },
+                   1);
+    buf_finish(&bytes);
+    assert_int_equal(poll_count(&b, RV_OK, &r), 2);
+    assert_int_equal(r[0].offset, 2);
+    assert_int_equal(poll_count(&b, RV_OK, &r), 0);
+    assert_int_equal(b.claims[0]->position, 5);      /* past the marker */
+    assert_int_equal(rv_lag(b.consumer, "t", 0), 0); /* of what is stable; 9 is the end */
+    /* The rest of it, from before this answer; and the next one of 7, which is committed. */
+    data_add(&bytes, 5, 2, 7);
+    marker_add(&bytes, 7, 7, false);
+    data_add(&bytes, 8, 2, 7);
+    marker_add(&bytes, 10, 7, true);
+    fetch_answered(&b, &bytes, 11, 11,
+                   (struct fetch_response_aborted_transaction[]){
+                       {.producer_id = 7, .first_offset = 0}
+    },
+                   1);
+    buf_finish(&bytes);
+    assert_int_equal(poll_count(&b, RV_OK, &r), 2);
+    assert_int_equal(r[0].offset, 8);
+    assert_int_equal(poll_count(&b, RV_OK, &r), 0);
+    assert_int_equal(b.claims[0]->position, 11);
+    /* Two of the same producer, with a committed one between them; another's is not touched. */
+    data_add(&bytes, 11, 2, 7);
+    marker_add(&bytes, 13, 7, false);
+    data_add(&bytes, 14, 1, 7);
+    data_add(&bytes, 15, 1, 9);
+    marker_add(&bytes, 16, 7, true);
+    data_add(&bytes, 17, 2, 7);
+    marker_add(&bytes, 19, 7, false);
+    marker_add(&bytes, 20, 9, true);
+    fetch_answered(
+        &b, &bytes, 21, 21,
+        (struct fetch_response_aborted_transaction[]){
+            {.producer_id = 7, .first_offset = 11},
+            {.producer_id = 7, .first_offset = 17}
+    },
+        2);
+    buf_finish(&bytes);
+    assert_int_equal(poll_count(&b, RV_OK, &r), 2);
+    assert_int_equal(r[0].offset, 14);
+    assert_int_equal(r[1].offset, 15);
+    assert_int_equal(poll_count(&b, RV_OK, &r), 0);
+    assert_int_equal(b.claims[0]->position, 21);
+    bench_close(&b);
+}
+
+static void uncommitted_reading_sees_all_and_counts_to_the_end(void **state)
+{
+    (void)state;
+    struct bench b;
+    struct buf bytes = {0};
+    const struct rv_record *r;
+    bench_open(&b, NULL);
+    broker_known(&b);
+    data_add(&bytes, 0, 2, 7);
+    marker_add(&bytes, 2, 7, false);
+    fetch_answered(&b, &bytes, 3, 9, NULL, 0);
+    buf_finish(&bytes);
+    assert_int_equal(poll_count(&b, RV_OK, &r), 2);
+    assert_int_equal(poll_count(&b, RV_OK, &r), 0);
+    assert_int_equal(b.claims[0]->position, 3);
+    assert_int_equal(rv_lag(b.consumer, "t", 0), 6);
+    bench_close(&b);
+}
+
 static void what_lies_before_the_position_is_not_given(void **state)
 {
     (void)state;
@@ -317,6 +471,8 @@ int main(void)
         cmocka_unit_test(bytes_that_are_no_batch_are_damage),
         cmocka_unit_test(markers_are_passed_over),
         cmocka_unit_test(aborted_transactions_are_seen_or_not_as_the_isolation_says),
+        cmocka_unit_test(aborted_transactions_are_filtered_out_of_the_answers_to_fetch),
+        cmocka_unit_test(uncommitted_reading_sees_all_and_counts_to_the_end),
         cmocka_unit_test(what_lies_before_the_position_is_not_given),
         cmocka_unit_test(a_poll_gives_no_more_than_it_may_and_goes_on_in_mid_batch),
     };

@@ -404,6 +404,47 @@ static void a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing(void **sta
     }
 }
 
+/* After a kill that left nothing in the segments' files but lies, the recovery is cut at each of
+ * its operations, by a kill or a cut, and done again. */
+static bool cut_recovery_at(uint64_t at, enum sim_cut how)
+{
+    struct log_kit k;
+    int64_t told = 0;
+    log_kit_init(&k, at + 1);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    append_many(&k, 24, &told);
+    log_kit_crash(&k, SIM_CUT_LOSE);
+    sim_store_cut_at(k.sim, at, how);
+    bool started = log_kit_start(&k, 2, false) == OK;
+    bool happened = sim_store_is_down(k.sim);
+    assert_true(started || happened);
+    log_kit_crash(&k, how);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(log_high_watermark(log_kit_log(&k, i)), 12);
+    }
+    append_many(&k, 4, &told); /* and after it all is as ever */
+    log_kit_crash(&k, SIM_CUT_LOSE);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(log_high_watermark(log_kit_log(&k, i)), 14);
+    }
+    log_kit_finish(&k);
+    return happened;
+}
+
+static void a_recovery_that_is_cut_anywhere_is_done_again(void **state)
+{
+    (void)state;
+    for (int how = SIM_KILL; how <= SIM_CUT_TEAR; how++) {
+        uint64_t at = 0;
+        while (cut_recovery_at(at, (enum sim_cut)how)) {
+            at++;
+        }
+        assert_true(at > 40);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -418,6 +459,7 @@ int main(void)
         cmocka_unit_test(files_are_made_when_they_are_needed_filled_and_used_again),
         cmocka_unit_test(while_it_is_full_appends_go_on_in_the_segments),
         cmocka_unit_test(the_journal_is_believed_and_not_the_file),
+        cmocka_unit_test(a_recovery_that_is_cut_anywhere_is_done_again),
         cmocka_unit_test(a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -374,6 +374,47 @@ static void the_longest_delay_keeps_files_for_ever(void **state)
     done(k);
 }
 
+/* Retention removes several segments, and the files of one cannot be renamed: those behind it wait
+ * for it, or a start would see a hole, and end the log there. */
+static bool fails_in_retention(uint64_t at)
+{
+    struct log_kit *k = fresh(1);
+    k->config.segment_bytes = 20000;
+    k->config.retention_bytes = 50000;
+    log_set_config(log_kit_log(k, 0), &k->config);
+    for (uint64_t i = 0; i < 150; i++) {
+        append_one(k, 1, 900, i, T0 + (int64_t)i);
+    }
+    sim_store_count_from_zero(k->sim);
+    sim_store_fail_at(k->sim, at, ERR_IO);
+    for (int i = 0; i < 2; i++) { /* the second look tries again */
+        sim_clock_advance_ms(&k->clock, 1000);
+        timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+        log_kit_drain(k);
+        if (i == 0 && at % 2) {
+            break;
+        }
+    }
+    bool happened = sim_store_fault_op(k->sim) != SIM_OP_COUNT;
+    log_kit_crash(k, SIM_CUT_LOSE);
+    assert_int_equal(log_kit_start(k, 1, false), OK);
+    int64_t start = log_start_offset(log_kit_log(k, 0));
+    assert_int_equal(log_end_offset(log_kit_log(k, 0)), 150);
+    expect_records(k, start, (uint64_t)start, 5000);
+    done(k);
+    return happened;
+}
+
+static void a_segment_that_cannot_be_removed_costs_none_behind_it(void **state)
+{
+    (void)state;
+    uint64_t at = 0;
+    while (fails_in_retention(at)) {
+        at++;
+    }
+    assert_true(at > 10);
+}
+
 static void how_often_retention_looks_can_change_while_it_waits(void **state)
 {
     (void)state;
@@ -623,6 +664,7 @@ int main(void)
         cmocka_unit_test(look_ups_by_time_find_the_first_record_that_is_late_enough),
         cmocka_unit_test(retention_deletes_whole_old_segments_and_moves_the_start),
         cmocka_unit_test(the_longest_delay_keeps_files_for_ever),
+        cmocka_unit_test(a_segment_that_cannot_be_removed_costs_none_behind_it),
         cmocka_unit_test(how_often_retention_looks_can_change_while_it_waits),
         cmocka_unit_test(retention_by_time_empties_a_log_whose_last_record_is_old),
         cmocka_unit_test(rot_is_answered_where_it_is_and_nowhere_else),

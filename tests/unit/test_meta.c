@@ -3,6 +3,7 @@
 #include "tests/kit/broker_kit.h"
 
 #include "base/mem.h"
+#include "broker/log/internal.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -100,6 +101,18 @@ static err alter(struct broker_kit *k, const char *name, int32_t version, const 
     last = (struct answer){0};
     err e = meta_alter_topic(k->meta, t->id, version ? version : t->version, &pair, 1, &text,
                              on_done, &last);
+    return outcome(k, e, &text);
+}
+
+static err add(struct broker_kit *k, const char *name, int32_t version, int32_t count)
+{
+    struct buf text = {0};
+    const struct topic *t = meta_find(k->meta, str_of(name));
+    assert_non_null(t);
+    last = (struct answer){0};
+    err e = meta_add_partitions(k->meta, t->id, version ? version : t->version, count, &text,
+                                on_done, &last);
+    assert_true(!e || text.len > 0); /* a refusal says why */
     return outcome(k, e, &text);
 }
 
@@ -222,6 +235,89 @@ static void a_topic_made_again_is_another_one_and_empty(void **state)
     }
 }
 
+static void on_deleted(struct log_deletion *d)
+{
+    d->result = OK;
+    d->offset = -1;
+}
+
+/* What the checkpoints of the data directory say of a name (recovery point, start) is of the topic
+ * that had it when they were written, not of one that is made under it later. */
+static void a_topic_made_again_inherits_nothing(void **state)
+{
+    (void)state;
+    for (int how = -2; how <= SIM_CUT_TEAR; how++) { /* -2: without a restart between */
+        struct broker_kit *k = fresh();
+        struct log_deletion d = {.offset = 7, .done = on_deleted};
+        assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+        for (int i = 0; i < 20; i++) {
+            append_to(k, "t");
+        }
+        assert_int_equal(log_delete_records(log_of(k, "t", 0), &d), OK);
+        broker_kit_settle(k);
+        assert_int_equal(d.offset, -1);
+        restart(k, -1); /* a checkpoint of everything */
+        assert_int_equal(log_start_offset(log_of(k, "t", 0)), 7);
+        assert_int_equal(drop(k, "t"), OK);
+        if (how >= -1) {
+            restart(k, how);
+        }
+        assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+        for (int i = 0; i < 10; i++) { /* behind the old start and before the old end */
+            append_to(k, "t");
+        }
+        for (int cut = SIM_KILL; cut <= SIM_CUT_TEAR; cut++) {
+            restart(k, cut);
+            struct log *log = log_of(k, "t", 0);
+            assert_int_equal(log_start_offset(log), 0);
+            assert_int_equal(log_end_offset(log), 10 + cut);
+            append_to(k, "t");
+        }
+        done(k);
+    }
+}
+
+/* A checkpoint of a log is on its way to the disk while its topic is deleted and made again: what
+ * it writes must not land in the new one's directory. */
+static void a_checkpoint_that_is_late_leaves_nothing_in_a_topic_made_again(void **state)
+{
+    (void)state;
+    struct broker_kit *k = fresh();
+    struct sim_worker *const busy[] = {&k->logs.writer, &k->logs.syncer}; /* the reader is not */
+    struct buf text = {0};
+    struct topic_spec spec = {.name = STR("t"), .partition_count = 1};
+    struct answer deleted = {0};
+    assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+    for (int i = 0; i < 3; i++) { /* so much that it is due */
+        struct log_kit_append a;
+        log_kit_batch(&a, 100, 4000, 1, k->logs.clock.wall_ms, -1, -1, -1);
+        assert_int_equal(log_append(log_of(k, "t", 0), &a.a), OK);
+        broker_kit_settle(k);
+        log_kit_append_finish(&a);
+    }
+    sim_clock_advance_ms(&k->logs.clock, 1000);
+    timers_run(&k->logs.timers, clock_mono_ms(&k->logs.clock.clock));
+    assert_false(sim_worker_idle(&k->logs.reader));
+    const struct topic *t = meta_find(k->meta, STR("t"));
+    assert_int_equal(meta_delete_topic(k->meta, t->id, &text, on_done, &deleted), OK);
+    log_manager_submit(k->logs.m);
+    sim_workers_drain(busy, 2, &k->logs.rng);
+    assert_int_equal(deleted.count, 1);
+    last = (struct answer){0};
+    assert_int_equal(meta_create_topic(k->meta, &spec, &text, on_done, &last), OK);
+    log_manager_submit(k->logs.m);
+    sim_workers_drain(busy, 2, &k->logs.rng);
+    broker_kit_settle(k);
+    assert_int_equal(last.e, OK);
+    struct store *store = sim_store_store(k->logs.sim);
+    struct store_file *file;
+    assert_int_equal(
+        store->ops->open(store->ctx, "t-0/00000000000000000300.snapshot", STORE_READ, &file),
+        ERR_NOT_FOUND);
+    buf_finish(&text);
+    done(k);
+}
+
 static void settings_are_compared_and_set_and_lasting(void **state)
 {
     (void)state;
@@ -278,6 +374,139 @@ static void changes_of_one_topic_wait_for_each_other(void **state)
     assert_null(meta_find(k->meta, STR("t")));
     buf_finish(&text);
     done(k);
+}
+
+/* ---- more partitions */
+
+static void append_to_partition(struct broker_kit *k, const char *name, int32_t partition)
+{
+    struct log_kit_append a;
+    log_kit_batch(&a, 1, 10, 1, k->logs.clock.wall_ms, -1, -1, -1);
+    assert_int_equal(log_kit_append_to(log_of(k, name, partition), &a), OK);
+    broker_kit_settle(k);
+    assert_int_equal(a.durable, 1);
+    log_kit_append_finish(&a);
+}
+
+static void partitions_that_were_added_are_there_with_their_logs_over_every_restart(void **state)
+{
+    (void)state;
+    struct broker_kit *k = fresh();
+    struct config_pair good = {STR("retention.ms"), STR("1000")};
+    assert_int_equal(create(k, "t", 2, &good, 1), OK);
+    append_to(k, "t");
+    const struct topic *t = meta_find(k->meta, STR("t"));
+    struct uuid id = t->id;
+    int32_t version = t->version;
+    assert_int_equal(add(k, "t", 0, 5), OK);
+    assert_ptr_equal(last.topic, t);
+    append_to_partition(k, "t", 4);
+    for (int how = -1; how <= SIM_CUT_TEAR; how++) {
+        t = meta_find(k->meta, STR("t"));
+        assert_true(uuid_eq(t->id, id));
+        assert_int_equal(t->partition_count, 5);
+        assert_int_equal(t->version, version + 1);
+        assert_int_equal(t->config->retention_ms, 1000);
+        assert_int_equal(log_end_offset(log_of(k, "t", 0)), 1);
+        assert_int_equal(log_end_offset(log_of(k, "t", 4)), 1);
+        assert_int_equal(log_end_offset(log_of(k, "t", 3)), 0);
+        assert_null(log_of(k, "t", 5));
+        restart(k, how);
+    }
+    done(k);
+}
+
+static void partitions_only_grow_and_never_past_the_limit(void **state)
+{
+    (void)state;
+    struct broker_kit *k = fresh();
+    static const int32_t refused[] = {4, 3, 1, 0, -1, INT32_MIN};
+    assert_int_equal(create(k, "t", 4, NULL, 0), OK);
+    assert_int_equal(create(k, "u", 10, NULL, 0), OK);
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
+        assert_int_equal(add(k, "t", 0, refused[i]), ERR_RANGE);
+    }
+    assert_int_equal(add(k, "t", 0, 11), ERR_LIMIT); /* of 20 */
+    assert_int_equal(add(k, "t", 0, INT32_MAX), ERR_LIMIT);
+    assert_int_equal(meta_find(k->meta, STR("t"))->partition_count, 4);
+    assert_int_equal(add(k, "t", 0, 10), OK);
+    assert_int_equal(add(k, "t", 0, 11), ERR_LIMIT);
+    assert_int_equal(drop(k, "u"), OK);
+    restart(k, SIM_CUT_LOSE);
+    assert_int_equal(add(k, "t", 0, 20), OK);
+    assert_int_equal(add(k, "t", 0, 21), ERR_LIMIT);
+    assert_int_equal(drop(k, "t"), OK);
+    assert_int_equal(create(k, "t", 20, NULL, 0), OK); /* all were given back */
+    done(k);
+}
+
+static void adding_waits_for_other_changes_and_is_compared_with_what_they_left(void **state)
+{
+    (void)state;
+    struct broker_kit *k = fresh();
+    assert_int_equal(create(k, "t", 2, NULL, 0), OK);
+    const struct topic *t = meta_find(k->meta, STR("t"));
+    int32_t version = t->version;
+    struct config_pair pair = {STR("retention.ms"), STR("7")};
+    struct answer first = {0}, stale = {0}, set = {0};
+    struct buf text = {0};
+    assert_int_equal(meta_add_partitions(k->meta, t->id, version, 4, &text, on_done, &first), OK);
+    assert_int_equal(meta_add_partitions(k->meta, t->id, version, 3, &text, on_done, &stale), OK);
+    assert_int_equal(meta_alter_topic(k->meta, t->id, version + 1, &pair, 1, &text, on_done, &set),
+                     ERR_STALE);             /* a version that is yet to come */
+    assert_int_equal(t->partition_count, 2); /* as long as it is under way */
+    broker_kit_settle(k);
+    assert_int_equal(first.e, OK);
+    assert_int_equal(stale.e, ERR_STALE);
+    assert_int_equal(t->partition_count, 4);
+    assert_int_equal(add(k, "t", version, 9), ERR_STALE);
+    assert_int_equal(alter(k, "t", 0, "retention.ms", "7"), OK); /* and it keeps what was added */
+    restart(k, SIM_CUT_LOSE);
+    assert_int_equal(meta_find(k->meta, STR("t"))->partition_count, 4);
+    buf_finish(&text);
+    done(k);
+}
+
+/* The broker's settings change after n steps of adding: the logs have the new ones in the end. */
+static bool settings_change_after(int n)
+{
+    static const char *const sets[] = {"log.segment.bytes=1048577", NULL};
+    struct config_input input = {.sets = sets, .set_count = 1};
+    struct broker_kit *k = fresh();
+    struct sim_worker *const workers[] = {&k->logs.writer, &k->logs.syncer, &k->logs.reader};
+    struct config *config;
+    struct buf text = {0};
+    assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+    assert_int_equal(config_load(&input, NULL, &text, &config), OK);
+    const struct topic *t = meta_find(k->meta, STR("t"));
+    last = (struct answer){0};
+    assert_int_equal(meta_add_partitions(k->meta, t->id, t->version, 3, &text, on_done, &last), OK);
+    log_manager_submit(k->logs.m);
+    int steps = 0;
+    while (steps < n && sim_workers_step(workers, 3, &k->logs.rng)) {
+        steps++;
+    }
+    meta_set_config(k->meta, config);
+    broker_kit_settle(k);
+    assert_int_equal(last.e, OK);
+    for (int32_t p = 0; p < 3; p++) {
+        assert_int_equal(log_of(k, "t", p)->config.segment_bytes, 1048577);
+    }
+    meta_set_config(k->meta, k->config);
+    config_unref(config);
+    buf_finish(&text);
+    done(k);
+    return steps == n;
+}
+
+static void added_logs_take_settings_that_come_while_they_are_made(void **state)
+{
+    (void)state;
+    int n = 0;
+    while (settings_change_after(n)) {
+        n++;
+    }
+    assert_true(n > 5);
 }
 
 /* ---- producer ids */
@@ -350,7 +579,7 @@ static void a_block_that_could_not_be_reserved_is_given_to_nobody(void **state)
 
 /* ---- faults at every operation */
 
-enum { STEPS = 6 };
+enum { STEPS = 8 };
 
 /* A life of changes; what was answered OK is noted in `ok`. Stops at the first that was not. */
 static int life(struct broker_kit *k, struct ids *ids)
@@ -376,6 +605,12 @@ static int life(struct broker_kit *k, struct ids *ids)
     if (create(k, "u", 3, NULL, 0)) {
         return 5;
     }
+    if (add(k, "u", 0, 5)) {
+        return 6;
+    }
+    if (alter(k, "u", 0, "retention.ms", "3000")) {
+        return 7;
+    }
     return STEPS;
 }
 
@@ -393,7 +628,11 @@ static void expect_life(struct broker_kit *k, int done_steps)
     }
     assert_true(u || done_steps < 2 || done_steps == 4 || done_steps == 5);
     if (u) {
-        assert_true(u->partition_count == 1 ? done_steps < 5 : done_steps >= 5);
+        int32_t count = u->partition_count;
+        assert_true(count == 1   ? done_steps < 5
+                    : count == 3 ? done_steps >= 5 && done_steps < 7
+                                 : count == 5 && done_steps >= 6);
+        assert_null(log_of(k, "u", count));
         assert_non_null(log_of(k, "u", u->partition_count - 1));
     }
 }
@@ -496,8 +735,14 @@ int main(void)
         cmocka_unit_test(names_are_checked_and_collide_as_in_kafka),
         cmocka_unit_test(limits_are_named_and_given_back_by_deletions),
         cmocka_unit_test(a_topic_made_again_is_another_one_and_empty),
+        cmocka_unit_test(a_topic_made_again_inherits_nothing),
+        cmocka_unit_test(a_checkpoint_that_is_late_leaves_nothing_in_a_topic_made_again),
         cmocka_unit_test(settings_are_compared_and_set_and_lasting),
         cmocka_unit_test(changes_of_one_topic_wait_for_each_other),
+        cmocka_unit_test(partitions_that_were_added_are_there_with_their_logs_over_every_restart),
+        cmocka_unit_test(partitions_only_grow_and_never_past_the_limit),
+        cmocka_unit_test(adding_waits_for_other_changes_and_is_compared_with_what_they_left),
+        cmocka_unit_test(added_logs_take_settings_that_come_while_they_are_made),
         cmocka_unit_test(producer_ids_never_repeat_over_restarts_and_crashes),
         cmocka_unit_test(a_block_that_could_not_be_reserved_is_given_to_nobody),
         cmocka_unit_test(a_power_cut_at_any_operation_leaves_every_answered_change),

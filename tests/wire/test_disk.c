@@ -2,11 +2,12 @@
  * the tests may mount one. */
 #include "base/check.h"
 #include "base/mem.h"
+#include "gen/create_partitions.h"
 #include "gen/heartbeat.h"
 #include "tests/kit/address.h"
 #include "tests/kit/logfmt.h"
 #include "tests/kit/program.h"
-#include "tests/kit/wire_kit.h"
+#include "tests/kit/wire_group.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -58,7 +59,9 @@ static void start(struct disk *k)
 {
     const struct program_options o = {
         .name = "rivuletd",
-        .arguments = (const char *const[]){"--data", k->data, "--listen", "127.0.0.1:0", NULL},
+        .arguments = (const char *const[]){"--data", k->data, "--listen", "127.0.0.1:0", "--set",
+                                           "rivulet.reserve.bytes=262144", "--set",
+                                           "rivulet.reserve.check.ms=10", NULL},
     };
     k->p = program_start(&o);
     k->c = wire_dial("127.0.0.1", program_port(k->p, "127.0.0.1"));
@@ -191,6 +194,106 @@ static void what_was_acknowledged_before_the_disk_was_full_survives_kill_9(void 
     assert_int_equal(wire_put_good(k->c, "t", BATCH(k->c, .value_size = 1000)), count);
 }
 
+static void kill_it(struct disk *k)
+{
+    wire_close(k->c);
+    program_destroy(k->p); /* kill -9 */
+    k->c = NULL;
+    k->p = NULL;
+}
+
+static int16_t commit(struct disk *k, int64_t offset)
+{
+    return wire_commit(k->c, (struct commit){.group = "g", .topic = "t", .offset = offset});
+}
+
+static int16_t create_topic(struct disk *k, const char *name, int32_t partitions);
+
+static int16_t add_partition(struct disk *k)
+{
+    struct create_partitions_request *q = NEW(k->c, create_partitions_request);
+    q->topics = NEW(k->c, create_partitions_request_topic);
+    q->topics_count = 1;
+    q->topics->name = STR("t");
+    q->topics->count = 2;
+    q->topics->assignments_count = -1;
+    const struct create_partitions_response *a = wire_ask(k->c, API_CREATE_PARTITIONS, 3, q);
+    return a->results->error_code;
+}
+
+/* The reserve gives a start what it needs; what is left of it is for offsets, not for records. */
+static void a_start_on_a_full_disk_serves_and_takes_commits_and_nothing_else_till_there_is_room(
+    void **state)
+{
+    struct disk *k = disk_of(state);
+    TOPIC(k->c, "t", 1);
+    assert_code(commit(k, 1), KERR_NONE);
+    int64_t count = put_until_full(k, "t");
+    fill_disk(k);
+    for (int64_t i = 0; i < 3; i++) {
+        kill_it(k);
+        start(k); /* again and again, and it stays full */
+        program_await(k->p, "event=disk_full");
+        expect_all_there(k, "t", count);
+        for (int n = 0; n < 3; n++) {
+            assert_code(wire_put(k->c, "t", BATCH(k->c, .count = 1))->error_code,
+                        KERR_KAFKA_STORAGE_ERROR);
+        }
+        assert_code(create_topic(k, "u", 1), KERR_KAFKA_STORAGE_ERROR);
+        assert_code(add_partition(k), KERR_KAFKA_STORAGE_ERROR);
+        assert_int_equal(wire_committed(k->c, "g", "t", 0), 1 + i);
+        assert_code(commit(k, 2 + i), KERR_NONE);
+        assert_int_equal(wire_committed(k->c, "g", "t", 0), 2 + i);
+    }
+    make_room(k);
+    program_await(k->p, "event=reserve_made");
+    assert_int_equal(wire_put_good(k->c, "t", BATCH(k->c, .count = 1)), count);
+    assert_code(create_topic(k, "u", 1), KERR_NONE);
+    assert_code(add_partition(k), KERR_NONE);
+    assert_int_equal(wire_committed(k->c, "g", "t", 0), 4);
+    assert_logfmt(buf_text(&k->p->errors));
+}
+
+/* However many commits come, a start has room behind them. */
+static void commits_on_a_full_disk_leave_room_for_the_next_start(void **state)
+{
+    struct disk *k = disk_of(state);
+    TOPIC(k->c, "t", 1);
+    assert_code(commit(k, 0), KERR_NONE);
+    put_until_full(k, "t");
+    fill_disk(k);
+    int64_t committed = 0;
+    for (int i = 0; i < 3; i++) {
+        kill_it(k);
+        start(k);
+        program_await(k->p, "event=disk_full");
+        assert_int_equal(wire_committed(k->c, "g", "t", 0), committed);
+        int16_t code = KERR_NONE;
+        for (int n = 0; code == KERR_NONE; n++) {
+            assert_true(n < 100000);
+            code = commit(k, committed + 1);
+            committed += code == KERR_NONE;
+            wire_forget(k->c);
+        }
+        assert_code(code, KERR_COORDINATOR_NOT_AVAILABLE); /* what Kafka says of it */
+    }
+    assert_true(committed > 100);
+}
+
+static void a_full_disk_is_left_by_a_clean_stop(void **state)
+{
+    struct disk *k = disk_of(state);
+    TOPIC(k->c, "t", 1);
+    int64_t count = put_until_full(k, "t");
+    fill_disk(k);
+    assert_int_equal(kill(k->p->pid, SIGTERM), 0);
+    assert_int_equal(program_wait(k->p), 0);
+    assert_non_null(strstr(buf_text(&k->p->errors), "event=stopped clean=true"));
+    kill_it(k);
+    start(k);
+    expect_all_there(k, "t", count);
+}
+
 static int16_t create_topic(struct disk *k, const char *name, int32_t partitions)
 {
     struct create_topics_request *q = NEW(k->c, create_topics_request);
@@ -302,6 +405,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(a_full_disk_refuses_produces_serves_the_rest_and_goes_on_by_itself),
         T(what_was_acknowledged_before_the_disk_was_full_survives_kill_9),
+        T(a_start_on_a_full_disk_serves_and_takes_commits_and_nothing_else_till_there_is_room),
+        T(commits_on_a_full_disk_leave_room_for_the_next_start),
+        T(a_full_disk_is_left_by_a_clean_stop),
         T(a_topic_that_finds_no_room_is_not_made_and_can_be_made_later),
         T(a_topic_whose_logs_do_not_all_fit_is_taken_back),
         cmocka_unit_test(a_failed_sync_ends_the_process_with_74),

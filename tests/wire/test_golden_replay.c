@@ -15,7 +15,8 @@ static void check_codes(const struct wire_struct *table, const void *message)
     for (int i = 0; i < table->field_count + table->tagged_count; i++) {
         const struct wire_field *f = &table->fields[i];
         const char *at = (const char *)message + f->offset;
-        if (f->kind == WIRE_INT16 && !(f->flags & WIRE_ARRAY) && !strcmp(f->name, "error_code")) {
+        if (f->kind == WIRE_INT16 && !(f->flags & WIRE_ARRAY) &&
+            !strcmp(wire_field_name(table, f), "error_code")) {
             int16_t code;
             memcpy(&code, at, sizeof code);
             assert_int_not_equal(code, KERR_UNKNOWN_SERVER_ERROR);
@@ -35,7 +36,8 @@ static void check_codes(const struct wire_struct *table, const void *message)
             count = 1;
         }
         for (int32_t k = 0; k < count; k++) {
-            check_codes(f->type, (const char *)pointed + (size_t)k * f->type->size);
+            const struct wire_struct *type = wire_field_type(table, f);
+            check_codes(type, (const char *)pointed + (size_t)k * type->size);
         }
     }
 }

@@ -278,7 +278,7 @@ static void only_members_of_this_generation_commit_to_a_group_that_has_any(void 
         assert_code(wire_commit(c, k), KERR_UNKNOWN_MEMBER_ID);
         assert_int_equal(wire_committed(c, "members", "t", 0), 50 + v);
     }
-    assert_code(member_leave(&m), KERR_NONE);
+    assert_code(member_leaves(&m), KERR_NONE);
     assert_code(wire_commit(c, (struct commit){.group = "members", .topic = "t", .offset = 2}),
                 KERR_NONE); /* it is empty now */
 }

@@ -214,7 +214,7 @@ static void members_share_a_group_and_rebalance_when_one_comes_or_goes(void **st
     assert_code(member_heartbeat(&a), KERR_NONE);
     assert_code(member_heartbeat(&b), KERR_NONE);
     expect_state(ca, "shared", "Stable");
-    assert_code(member_leave(&b), KERR_NONE);
+    assert_code(member_leaves(&b), KERR_NONE);
     assert_code(member_heartbeat(&a), KERR_REBALANCE_IN_PROGRESS);
     assert_code(member_heartbeat(&b), KERR_UNKNOWN_MEMBER_ID);
     const struct join_group_response *j = member_join(&a);
@@ -469,7 +469,7 @@ static void a_static_member_is_removed_by_its_instance_id(void **state)
     member_become_stable(&m);
     struct member by_instance = m;
     by_instance.id = STR("");
-    assert_code(member_leave(&by_instance), KERR_NONE);
+    assert_code(member_leaves(&by_instance), KERR_NONE);
     assert_code(member_heartbeat(&m), KERR_UNKNOWN_MEMBER_ID);
     expect_state(c, "static-removed", "Empty");
 }
@@ -619,7 +619,7 @@ static void only_empty_groups_are_deleted(void **state)
                     a->results[3].error_code == KERR_INVALID_GROUP_ID);
         assert_false(is_listed(c, 5, idle.ptr, NULL, NULL, &g));
         assert_int_equal(wire_committed(c, idle.ptr, "of-groups", 0), -1); /* and its offsets */
-        assert_code(member_leave(&m), KERR_NONE);
+        assert_code(member_leaves(&m), KERR_NONE);
         q->groups_names_count = 1;
         a = wire_ask(c, API_DELETE_GROUPS, v, q);
         assert_code(a->results->error_code, KERR_NONE);
@@ -658,7 +658,7 @@ static void a_stable_group_is_still_there_after_kill_9_and_a_clean_stop(void **s
         }
     }
     /* and it goes on: one leaves, the other has the next generation */
-    assert_code(member_leave(&b), KERR_NONE);
+    assert_code(member_leaves(&b), KERR_NONE);
     assert_int_equal(member_join(&a)->generation_id, 3);
     wire_close(a.c);
     wire_close(b.c);
@@ -699,7 +699,7 @@ static void the_last_member_that_left_is_gone_after_kill_9(void **state)
     m.session_ms = 300000;
     m.rebalance_ms = 300000; /* longer than the client's patience with an answer */
     member_become_stable(&m);
-    assert_code(member_leave(&m), KERR_NONE);
+    assert_code(member_leaves(&m), KERR_NONE);
     daemon_kill(d);
     daemon_start(d);
     struct member next = member_of(wire_connect(d), "departed");

@@ -3,21 +3,27 @@
 #include "broker/api/dispatch.h"
 #include "gen/alter_configs.h"
 #include "gen/api_versions.h"
+#include "gen/create_partitions.h"
 #include "gen/delete_groups.h"
+#include "gen/delete_records.h"
 #include "gen/delete_topics.h"
 #include "gen/describe_cluster.h"
 #include "gen/describe_configs.h"
 #include "gen/describe_groups.h"
 #include "gen/describe_log_dirs.h"
+#include "gen/describe_producers.h"
 #include "gen/describe_topic_partitions.h"
+#include "gen/elect_leaders.h"
 #include "gen/find_coordinator.h"
 #include "gen/heartbeat.h"
 #include "gen/incremental_alter_configs.h"
 #include "gen/init_producer_id.h"
 #include "gen/join_group.h"
 #include "gen/leave_group.h"
+#include "gen/list_config_resources.h"
 #include "gen/list_groups.h"
 #include "gen/list_offsets.h"
+#include "gen/list_partition_reassignments.h"
 #include "gen/offset_commit.h"
 #include "gen/offset_delete.h"
 #include "gen/offset_fetch.h"
@@ -454,36 +460,121 @@ static void describe_topic_partitions(struct probe *p)
     assert_int_equal(a->topics->partitions_count, 1);
 }
 
+static void create_partitions(struct probe *p)
+{
+    TOPIC(p->c, p->topic.ptr, 1);
+    struct create_partitions_request *q = NEW(p->c, create_partitions_request);
+    q->topics = NEW(p->c, create_partitions_request_topic);
+    q->topics_count = 1;
+    q->topics->name = p->topic;
+    q->topics->count = 3;
+    q->topics->assignments_count = -1;
+    const struct create_partitions_response *a =
+        wire_ask(p->c, API_CREATE_PARTITIONS, p->version, q);
+    assert_int_equal(a->results_count, 1);
+    assert_code(a->results->error_code, KERR_NONE);
+    assert_int_equal(wire_topic_info(p->c, p->topic.ptr)->partitions_count, 3);
+}
+
+static void delete_records(struct probe *p)
+{
+    TOPIC(p->c, p->topic.ptr, 1);
+    wire_put_good(p->c, p->topic.ptr, BATCH(p->c, .count = 3));
+    struct delete_records_request *q = NEW(p->c, delete_records_request);
+    q->topics = NEW(p->c, delete_records_request_topic);
+    q->topics_count = 1;
+    q->topics->name = p->topic;
+    q->topics->partitions = NEW(p->c, delete_records_request_partition);
+    q->topics->partitions_count = 1;
+    q->topics->partitions->offset = 2;
+    const struct delete_records_response *a = wire_ask(p->c, API_DELETE_RECORDS, p->version, q);
+    assert_code(a->topics->partitions->error_code, KERR_NONE);
+    assert_int_equal(a->topics->partitions->low_watermark, 2);
+}
+
+static void elect_leaders(struct probe *p)
+{
+    int32_t partition = 0;
+    struct elect_leaders_request *q = NEW(p->c, elect_leaders_request);
+    q->topic_partitions = NEW(p->c, elect_leaders_request_topic_partition);
+    q->topic_partitions_count = 1;
+    q->topic_partitions->topic = STR("probe");
+    q->topic_partitions->partitions = &partition;
+    q->topic_partitions->partitions_count = 1;
+    const struct elect_leaders_response *a = wire_ask(p->c, API_ELECT_LEADERS, p->version, q);
+    assert_code(a->error_code, KERR_NONE);
+    assert_code(a->replica_election_results->partition_results->error_code,
+                KERR_ELECTION_NOT_NEEDED);
+}
+
+static void list_partition_reassignments(struct probe *p)
+{
+    const struct list_partition_reassignments_response *a =
+        wire_ask(p->c, API_LIST_PARTITION_REASSIGNMENTS, p->version,
+                 NEW(p->c, list_partition_reassignments_request));
+    assert_code(a->error_code, KERR_NONE);
+    assert_int_equal(a->topics_count, 0);
+}
+
+static void describe_producers(struct probe *p)
+{
+    int32_t partition = 0;
+    struct describe_producers_request *q = NEW(p->c, describe_producers_request);
+    q->topics = NEW(p->c, describe_producers_request_topic);
+    q->topics_count = 1;
+    q->topics->name = STR("probe");
+    q->topics->partition_indexes = &partition;
+    q->topics->partition_indexes_count = 1;
+    const struct describe_producers_response *a =
+        wire_ask(p->c, API_DESCRIBE_PRODUCERS, p->version, q);
+    assert_code(a->topics->partitions->error_code, KERR_NONE);
+    assert_int_equal(a->topics->partitions->active_producers_count, 0);
+}
+
+static void list_config_resources(struct probe *p)
+{
+    const struct list_config_resources_response *a = wire_ask(
+        p->c, API_LIST_CONFIG_RESOURCES, p->version, NEW(p->c, list_config_resources_request));
+    assert_code(a->error_code, KERR_NONE);
+    assert_true((p->version > 0) == (a->config_resources_count > 0));
+}
+
 static const struct {
     int16_t key;
     void (*ask)(struct probe *p);
 } probes[] = {
-    {API_PRODUCE,                   produce                  },
-    {API_FETCH,                     fetch                    },
-    {API_LIST_OFFSETS,              list_offsets             },
-    {API_METADATA,                  metadata                 },
-    {API_OFFSET_COMMIT,             offset_commit            },
-    {API_OFFSET_FETCH,              offset_fetch             },
-    {API_FIND_COORDINATOR,          find_coordinator         },
-    {API_JOIN_GROUP,                join_group               },
-    {API_HEARTBEAT,                 heartbeat                },
-    {API_LEAVE_GROUP,               leave_group              },
-    {API_SYNC_GROUP,                sync_group               },
-    {API_DESCRIBE_GROUPS,           describe_groups          },
-    {API_LIST_GROUPS,               list_groups              },
-    {API_API_VERSIONS,              api_versions             },
-    {API_CREATE_TOPICS,             create_topics            },
-    {API_DELETE_TOPICS,             delete_topics            },
-    {API_INIT_PRODUCER_ID,          init_producer_id         },
-    {API_OFFSET_FOR_LEADER_EPOCH,   offset_for_leader_epoch  },
-    {API_DESCRIBE_CONFIGS,          describe_configs         },
-    {API_ALTER_CONFIGS,             alter_configs            },
-    {API_DESCRIBE_LOG_DIRS,         describe_log_dirs        },
-    {API_DELETE_GROUPS,             delete_groups            },
-    {API_INCREMENTAL_ALTER_CONFIGS, incremental_alter_configs},
-    {API_OFFSET_DELETE,             offset_delete            },
-    {API_DESCRIBE_CLUSTER,          describe_cluster         },
-    {API_DESCRIBE_TOPIC_PARTITIONS, describe_topic_partitions},
+    {API_PRODUCE,                      produce                     },
+    {API_FETCH,                        fetch                       },
+    {API_LIST_OFFSETS,                 list_offsets                },
+    {API_METADATA,                     metadata                    },
+    {API_OFFSET_COMMIT,                offset_commit               },
+    {API_OFFSET_FETCH,                 offset_fetch                },
+    {API_FIND_COORDINATOR,             find_coordinator            },
+    {API_JOIN_GROUP,                   join_group                  },
+    {API_HEARTBEAT,                    heartbeat                   },
+    {API_LEAVE_GROUP,                  leave_group                 },
+    {API_SYNC_GROUP,                   sync_group                  },
+    {API_DESCRIBE_GROUPS,              describe_groups             },
+    {API_LIST_GROUPS,                  list_groups                 },
+    {API_API_VERSIONS,                 api_versions                },
+    {API_CREATE_TOPICS,                create_topics               },
+    {API_DELETE_TOPICS,                delete_topics               },
+    {API_INIT_PRODUCER_ID,             init_producer_id            },
+    {API_OFFSET_FOR_LEADER_EPOCH,      offset_for_leader_epoch     },
+    {API_DESCRIBE_CONFIGS,             describe_configs            },
+    {API_ALTER_CONFIGS,                alter_configs               },
+    {API_DESCRIBE_LOG_DIRS,            describe_log_dirs           },
+    {API_DELETE_GROUPS,                delete_groups               },
+    {API_INCREMENTAL_ALTER_CONFIGS,    incremental_alter_configs   },
+    {API_OFFSET_DELETE,                offset_delete               },
+    {API_DESCRIBE_CLUSTER,             describe_cluster            },
+    {API_DESCRIBE_TOPIC_PARTITIONS,    describe_topic_partitions   },
+    {API_CREATE_PARTITIONS,            create_partitions           },
+    {API_DELETE_RECORDS,               delete_records              },
+    {API_ELECT_LEADERS,                elect_leaders               },
+    {API_LIST_PARTITION_REASSIGNMENTS, list_partition_reassignments},
+    {API_DESCRIBE_PRODUCERS,           describe_producers          },
+    {API_LIST_CONFIG_RESOURCES,        list_config_resources       },
 };
 
 static void every_api_works_in_every_version_that_is_advertised(void **state)
@@ -524,32 +615,38 @@ static void the_ranges_are_those_of_kafka(void **state)
 {
     struct wire_client *c = client_of(state);
     static const int16_t kafka[][3] = {
-        {API_PRODUCE,                   0, 13},
-        {API_FETCH,                     4, 18},
-        {API_LIST_OFFSETS,              1, 11},
-        {API_METADATA,                  0, 13},
-        {API_OFFSET_COMMIT,             2, 10},
-        {API_OFFSET_FETCH,              1, 10},
-        {API_FIND_COORDINATOR,          0, 6 },
-        {API_JOIN_GROUP,                0, 9 },
-        {API_HEARTBEAT,                 0, 4 },
-        {API_LEAVE_GROUP,               0, 5 },
-        {API_SYNC_GROUP,                0, 5 },
-        {API_DESCRIBE_GROUPS,           0, 6 },
-        {API_LIST_GROUPS,               0, 5 },
-        {API_API_VERSIONS,              0, 4 },
-        {API_CREATE_TOPICS,             2, 7 },
-        {API_DELETE_TOPICS,             1, 6 },
-        {API_INIT_PRODUCER_ID,          0, 5 },
-        {API_OFFSET_FOR_LEADER_EPOCH,   2, 4 },
-        {API_DESCRIBE_CONFIGS,          1, 4 },
-        {API_ALTER_CONFIGS,             0, 2 },
-        {API_DESCRIBE_LOG_DIRS,         1, 5 },
-        {API_DELETE_GROUPS,             0, 2 },
-        {API_INCREMENTAL_ALTER_CONFIGS, 0, 1 },
-        {API_OFFSET_DELETE,             0, 0 },
-        {API_DESCRIBE_CLUSTER,          0, 2 },
-        {API_DESCRIBE_TOPIC_PARTITIONS, 0, 0 },
+        {API_PRODUCE,                      0, 13},
+        {API_FETCH,                        4, 18},
+        {API_LIST_OFFSETS,                 1, 11},
+        {API_METADATA,                     0, 13},
+        {API_OFFSET_COMMIT,                2, 10},
+        {API_OFFSET_FETCH,                 1, 10},
+        {API_FIND_COORDINATOR,             0, 6 },
+        {API_JOIN_GROUP,                   0, 9 },
+        {API_HEARTBEAT,                    0, 4 },
+        {API_LEAVE_GROUP,                  0, 5 },
+        {API_SYNC_GROUP,                   0, 5 },
+        {API_DESCRIBE_GROUPS,              0, 6 },
+        {API_LIST_GROUPS,                  0, 5 },
+        {API_API_VERSIONS,                 0, 4 },
+        {API_CREATE_TOPICS,                2, 7 },
+        {API_DELETE_TOPICS,                1, 6 },
+        {API_DELETE_RECORDS,               0, 2 },
+        {API_INIT_PRODUCER_ID,             0, 5 },
+        {API_OFFSET_FOR_LEADER_EPOCH,      2, 4 },
+        {API_DESCRIBE_CONFIGS,             1, 4 },
+        {API_ALTER_CONFIGS,                0, 2 },
+        {API_DESCRIBE_LOG_DIRS,            1, 5 },
+        {API_CREATE_PARTITIONS,            0, 3 },
+        {API_DELETE_GROUPS,                0, 2 },
+        {API_ELECT_LEADERS,                0, 2 },
+        {API_INCREMENTAL_ALTER_CONFIGS,    0, 1 },
+        {API_LIST_PARTITION_REASSIGNMENTS, 0, 0 },
+        {API_OFFSET_DELETE,                0, 0 },
+        {API_DESCRIBE_CLUSTER,             0, 2 },
+        {API_DESCRIBE_PRODUCERS,           0, 0 },
+        {API_LIST_CONFIG_RESOURCES,        0, 1 },
+        {API_DESCRIBE_TOPIC_PARTITIONS,    0, 0 },
     };
     struct api_versions_request *q = NEW(c, api_versions_request);
     q->client_software_name = STR("test");

@@ -2,23 +2,25 @@
 # Installs what building and testing rivulet need and this machine lacks. Runs nothing when all is there.
 #   deps.sh          compiler, libraries, cmocka, kcat: for `make run` and `make test`
 #   deps.sh peers    also kcat, and the toolchains of tests/peers that are not on PATH
+#   deps.sh valgrind   also valgrind
 #   deps.sh tidy     also clang-format, clang-tidy and the fuzzer's runtime
 set -u
 
-packages="python3 gcc make pkg-config libc6-dev libuv1-dev libcmocka-dev libisal-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd"
+packages="python3 gcc g++ make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd scdoc"
 for extra in "$@"; do
     case $extra in
     tidy) packages="$packages binutils git python3 clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
     peers)
         # A toolchain that is on PATH is used as it is, however it came there; tests/peers/run says when it is too old.
-        packages="$packages kcat python3-venv"
+        packages="$packages kcat python3-venv man-db zsh fish"
         command -v javac >/dev/null || packages="$packages default-jdk-headless"
         command -v mvn >/dev/null || packages="$packages maven"
         command -v go >/dev/null || packages="$packages golang-go"
         command -v node >/dev/null || packages="$packages nodejs"
         command -v npm >/dev/null || packages="$packages npm"
         ;;
-    *) echo "deps.sh: unknown set '$extra' (tidy, peers)" >&2; exit 2 ;;
+    valgrind) packages="$packages valgrind" ;;
+    *) echo "deps.sh: unknown set '$extra' (tidy, peers, valgrind)" >&2; exit 2 ;;
     esac
 done
 
@@ -29,7 +31,7 @@ if command -v dpkg-query >/dev/null 2>&1; then
     done
 else
     # Not Debian: what matters is whether the headers are there.
-    for h in uv.h cmocka.h isa-l/crc.h lz4frame.h zstd.h snappy-c.h zlib.h uthash.h jansson.h; do
+    for h in uv.h cmocka.h lz4frame.h zstd.h snappy-c.h zlib.h uthash.h jansson.h; do
         echo "#include <$h>" | "${CC:-cc}" -include stdarg.h -include stddef.h -include setjmp.h -include stdint.h -E - >/dev/null 2>&1 ||
             missing="$missing $h"
     done

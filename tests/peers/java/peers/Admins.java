@@ -1,9 +1,11 @@
 package peers;
 
+import java.time.Duration;
 import java.util.Collection;
 import java.util.List;
 import java.util.Map;
 import java.util.Set;
+import java.util.TreeSet;
 import java.util.concurrent.TimeUnit;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
@@ -11,26 +13,35 @@ import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.Config;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.ConsumerGroupDescription;
+import org.apache.kafka.clients.admin.CreatePartitionsOptions;
 import org.apache.kafka.clients.admin.CreateTopicsOptions;
+import org.apache.kafka.clients.admin.ListConfigResourcesOptions;
 import org.apache.kafka.clients.admin.ListOffsetsResult.ListOffsetsResultInfo;
+import org.apache.kafka.clients.admin.NewPartitions;
 import org.apache.kafka.clients.admin.NewTopic;
 import org.apache.kafka.clients.admin.OffsetSpec;
+import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.admin.TopicDescription;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.ElectionType;
 import org.apache.kafka.common.GroupState;
 import org.apache.kafka.common.TopicCollection;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.Uuid;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.ElectionNotNeededException;
 import org.apache.kafka.common.errors.GroupIdNotFoundException;
 import org.apache.kafka.common.errors.GroupNotEmptyException;
 import org.apache.kafka.common.errors.GroupSubscribedToTopicException;
 import org.apache.kafka.common.errors.InvalidConfigurationException;
 import org.apache.kafka.common.errors.InvalidPartitionsException;
+import org.apache.kafka.common.errors.InvalidReplicaAssignmentException;
 import org.apache.kafka.common.errors.InvalidReplicationFactorException;
 import org.apache.kafka.common.errors.InvalidTopicException;
+import org.apache.kafka.common.errors.OffsetOutOfRangeException;
 import org.apache.kafka.common.errors.TopicExistsException;
 import org.apache.kafka.common.errors.UnknownTopicIdException;
 import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
@@ -50,6 +61,9 @@ final class Admins {
         T.check("admin: offsets by earliest, latest, time, newest time", Admins::offsets);
         T.check("admin: groups: list, describe, offsets altered and deleted, deleted", Admins::groups);
         T.check("admin: log directories", Admins::logDirs);
+        T.check("admin: more partitions, and a group that takes them", Admins::morePartitions);
+        T.check("admin: records deleted, and what readers see of it", Admins::deleteRecords);
+        T.check("admin: elections, reassignments, producers, what has settings", Admins::oneReplica);
     }
 
     private static void cluster() throws Exception {
@@ -158,6 +172,106 @@ final class Admins {
             T.same(Kit.BASE_MS + 900, offset(a, tp, OffsetSpec.maxTimestamp()).timestamp(), "the newest time itself");
             T.same(1L, offset(a, tp, OffsetSpec.forTimestamp(Kit.BASE_MS + 150)).offset(), "first of that time or later");
             T.same(-1L, offset(a, tp, OffsetSpec.forTimestamp(Kit.BASE_MS + 901)).offset(), "none of that time or later");
+        }
+    }
+
+    private static void morePartitions() throws Exception {
+        String topic = "java-admin-more";
+        try (Admin a = Kit.admin(); KafkaProducer<byte[], byte[]> p = Kit.producer("metadata.max.age.ms", "200");
+             KafkaConsumer<byte[], byte[]> c = Kit.consumer("group.id", topic, "metadata.max.age.ms", "200")) {
+            Kit.create(a, topic, 1, Map.of());
+            Kit.sendNumbers(p, topic, 1, 0, 10);
+            c.subscribe(List.of(topic));
+            Set<Integer> read = new TreeSet<>(); // a rebalance may bring some twice
+            T.until("the group reads what is there", LIMIT_S, () -> readTo(c, read) >= 10);
+            growing(a, InvalidPartitionsException.class, topic, NewPartitions.increaseTo(1));
+            growing(a, InvalidReplicaAssignmentException.class, topic, NewPartitions.increaseTo(3, List.of(List.of(77), List.of(77))));
+            growing(a, UnknownTopicOrPartitionException.class, "java-admin-nobody-made-it", NewPartitions.increaseTo(2));
+            a.createPartitions(Map.of(topic, NewPartitions.increaseTo(4)), new CreatePartitionsOptions().validateOnly(true)).all()
+                .get(LIMIT_S, TimeUnit.SECONDS);
+            T.same(1, count(a, topic), "partitions after a validation");
+            a.createPartitions(Map.of(topic, NewPartitions.increaseTo(4))).all().get(LIMIT_S, TimeUnit.SECONDS);
+            T.until("the topic has 4 partitions", LIMIT_S, () -> count(a, topic) == 4);
+            T.until("the producer knows them", LIMIT_S, () -> p.partitionsFor(topic).size() == 4);
+            Kit.sendNumbers(p, topic, 4, 10, 40);
+            T.until("the group reads the new partitions too", LIMIT_S, () -> readTo(c, read) >= 50);
+            T.same(50, read.size(), "records");
+            T.same(4, c.assignment().size(), "partitions of the only member");
+        }
+    }
+
+    private static int readTo(KafkaConsumer<byte[], byte[]> c, Set<Integer> read) {
+        c.poll(Duration.ofMillis(100)).forEach(r -> read.add(Kit.number(r.value())));
+        return read.size();
+    }
+
+    private static int count(Admin a, String topic) {
+        try {
+            return a.describeTopics(List.of(topic)).allTopicNames().get(LIMIT_S, TimeUnit.SECONDS).get(topic).partitions().size();
+        } catch (Exception e) {
+            throw new AssertionError(e);
+        }
+    }
+
+    private static void growing(Admin a, Class<? extends Throwable> fails, String topic, NewPartitions to) throws Exception {
+        T.fails(fails, () -> a.createPartitions(Map.of(topic, to)).all().get(LIMIT_S, TimeUnit.SECONDS));
+    }
+
+    private static void deleteRecords() throws Exception {
+        String topic = "java-admin-delete";
+        TopicPartition tp = new TopicPartition(topic, 0);
+        try (Admin a = Kit.admin(); KafkaProducer<byte[], byte[]> p = Kit.producer();
+             KafkaConsumer<byte[], byte[]> c = Kit.consumer("auto.offset.reset", "none")) {
+            Kit.create(a, topic, 1, Map.of());
+            Kit.sendNumbers(p, topic, 1, 0, 20);
+            T.same(6L, deleted(a, tp, 6), "low watermark");
+            T.same(6L, deleted(a, tp, 3), "low watermark when less is asked for");
+            T.same(6L, offset(a, tp, OffsetSpec.earliest()).offset(), "earliest");
+            T.fails(OffsetOutOfRangeException.class, () -> deleted(a, tp, 21));
+            c.assign(List.of(tp));
+            c.seek(tp, 5);
+            T.fails(org.apache.kafka.clients.consumer.OffsetOutOfRangeException.class, () -> {
+                for (int n = 0; n < 300; n++)
+                    c.poll(Duration.ofMillis(100));
+            });
+            c.seek(tp, 6);
+            int[] read = {0};
+            T.until("the rest is read", LIMIT_S, () -> (read[0] += c.poll(Duration.ofMillis(100)).count()) >= 14);
+            T.same(14, read[0], "records that are left");
+            T.same(20L, deleted(a, tp, -1), "low watermark after all of it");
+            T.same(20L, offset(a, tp, OffsetSpec.earliest()).offset(), "earliest");
+            Kit.sendNumbers(p, topic, 1, 20, 1);
+            T.same(21L, offset(a, tp, OffsetSpec.latest()).offset(), "latest");
+        }
+    }
+
+    private static long deleted(Admin a, TopicPartition tp, long before) throws Exception {
+        return a.deleteRecords(Map.of(tp, RecordsToDelete.beforeOffset(before))).lowWatermarks().get(tp).get(LIMIT_S, TimeUnit.SECONDS)
+            .lowWatermark();
+    }
+
+    private static void oneReplica() throws Exception {
+        String topic = "java-admin-replica";
+        TopicPartition tp = new TopicPartition(topic, 0);
+        try (Admin a = Kit.admin(); KafkaProducer<byte[], byte[]> p = Kit.producer()) {
+            Kit.create(a, topic, 1, Map.of());
+            Kit.sendNumbers(p, topic, 1, 0, 3);
+            for (ElectionType type : ElectionType.values()) {
+                var elected = a.electLeaders(type, Set.of(tp)).partitions().get(LIMIT_S, TimeUnit.SECONDS);
+                T.that(elected.get(tp).get() instanceof ElectionNotNeededException, "%s election: %s", type, elected.get(tp));
+                T.same(Map.of(), a.electLeaders(type, null).partitions().get(LIMIT_S, TimeUnit.SECONDS), "elections of all topics");
+            }
+            T.same(Map.of(), a.listPartitionReassignments().reassignments().get(LIMIT_S, TimeUnit.SECONDS), "reassignments");
+            T.same(Map.of(), a.listPartitionReassignments(Set.of(tp)).reassignments().get(LIMIT_S, TimeUnit.SECONDS), "of a partition");
+            var producers = a.describeProducers(List.of(tp)).partitionResult(tp).get(LIMIT_S, TimeUnit.SECONDS).activeProducers();
+            T.same(1, producers.size(), "producers");
+            T.same(2, producers.get(0).lastSequence(), "last sequence number");
+            T.that(producers.get(0).currentTransactionStartOffset().isEmpty(), "a transaction is open");
+            var resources = a.listConfigResources().all().get(LIMIT_S, TimeUnit.SECONDS);
+            T.that(resources.contains(new ConfigResource(ConfigResource.Type.TOPIC, topic)), "the topic is not listed: %s", resources);
+            T.that(resources.stream().anyMatch(r -> r.type() == ConfigResource.Type.BROKER), "the broker is not listed: %s", resources);
+            T.same(List.of(), List.copyOf(a.listConfigResources(Set.of(ConfigResource.Type.GROUP), new ListConfigResourcesOptions()).all()
+                .get(LIMIT_S, TimeUnit.SECONDS)), "groups with settings");
         }
     }
 

@@ -1,0 +1,194 @@
+#include "tools/verbs.h"
+
+#include <string.h>
+
+/* clang-format off */
+const struct tool_option options[] = {
+    {'b', true, OPTION_ONCE, "brokers", "HOST:PORT[,...]", "where to connect (or $RIVULET_BROKERS, or a profile; else 127.0.0.1:9092)", NULL},
+    {'Q', false, OPTION_ONCE, "profile", "NAME", "options from ~/.config/rivulet/NAME.properties (or $RIVULET_PROFILE; else default.properties, if it is there)", NULL},
+    {'X', true, OPTION_PAIRS, "set", "NAME=VALUE", "an option of the client library, named as Kafka's clients name it", NULL},
+    {'j', false, OPTION_FLAG, "json", NULL, "for programs: one JSON object a line", NULL},
+    {'t', false, OPTION_ONCE, "timeout", "SECONDS", "give up after this long (30)", NULL},
+    {'v', true, OPTION_FLAG, "verbose", NULL, "say on standard error what the connections do", NULL},
+    {'h', true, OPTION_FLAG, "help", NULL, "this text", NULL},
+    {'y', true, OPTION_FLAG, "yes", NULL, "do it without asking", NULL},
+    {'D', false, OPTION_FLAG, "dry-run", NULL, "show what would be done, and do nothing", NULL},
+    {'p', true, OPTION_ONCE, "partitions", "N", "the new number of partitions; it can only grow, and keys go to other partitions from then on", "topic alter"},
+    {'p', true, OPTION_ONCE, "partitions", "N", "how many partitions (the broker's default)", NULL},
+    {'P', false, OPTION_ONCE, "partition", "N", "send to this partition", "produce"},
+    {'P', false, OPTION_ONCE, "partition", "N", "only this partition", NULL},
+    {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "a setting of the topic; NAME= goes back to the default", "topic alter"},
+    {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "a setting of the topic", NULL},
+    {'k', true, OPTION_ONCE, "key-separator", "TEXT", "print KEY TEXT VALUE", "consume"},
+    {'k', true, OPTION_ONCE, "key-separator", "TEXT", "lines are KEY TEXT VALUE", NULL},
+    {'K', false, OPTION_ONCE, "key", "KEY", "the key of every record that brings none", NULL},
+    {'H', true, OPTION_PAIRS, "header", "NAME=VALUE", "a header for every record, before those that it brings", NULL},
+    {'f', true, OPTION_ONCE, "format", "FORMAT", "how records are read, e.g. '%k %v\\n' (see FORMATS)", "produce"},
+    {'f', true, OPTION_ONCE, "format", "FORMAT", "how a record is printed, e.g. '%k %v %o %T\\n' (see FORMATS)", NULL},
+    {'J', false, OPTION_FLAG, "json-in", NULL, "lines are JSON, as `consume --json` prints them", NULL},
+    {'e', false, OPTION_FLAG, "hex", NULL, "keys and values are read as hexadecimal digits", "produce"},
+    {'e', false, OPTION_FLAG, "hex", NULL, "keys and values are printed as hexadecimal digits", NULL},
+    {'Z', true, OPTION_FLAG, "null", NULL, "an empty key or value is null: an empty value is a tombstone", "produce"},
+    {'Z', true, OPTION_FLAG, "null", NULL, "print NULL for null keys and values", NULL},
+    {'I', false, OPTION_MANY, "file", "FILE", "send the whole of this file as one record's value, instead of reading standard input", NULL},
+    {'z', true, OPTION_ONCE, "compression", "none|gzip|snappy|lz4|zstd", "codec of the batches (none)", NULL},
+    {'g', true, OPTION_ONCE, "group", "GROUP", "as a member of a group: go on where it left off, and commit", NULL},
+    {'o', true, OPTION_ONCE, "offset", "start|end|OFFSET|@TIME", "where to begin in every partition (start)", NULL},
+    {'u', false, OPTION_ONCE, "until", "end|OFFSET|@TIME", "where to stop, in every partition: what is the end now, before an offset, before the first record of a time", NULL},
+    {'n', true, OPTION_ONCE, "count", "COUNT", "end after so many records", NULL},
+    {'G', false, OPTION_ONCE, "to", "start|end|@TIME|N|+N|-N", "where to: the start, the end, a time, an offset, or so many records on or back", NULL},
+    {'x', false, OPTION_FLAG, "force", NULL, "also while members are active: they are removed from the group first", NULL},
+    {'O', false, OPTION_ONCE, "broker", "ID", "the settings of this broker, in the place of a topic's", NULL},
+    {'L', false, OPTION_ONCE, "to-brokers", "HOST:PORT[,...]", "the target is a topic of this cluster (the same)", NULL},
+    {'w', false, OPTION_FLAG, "by-key", NULL, "partitions are chosen by key, whatever partition the input names", "produce"},
+    {'w', false, OPTION_FLAG, "by-key", NULL, "partitions are chosen by key; otherwise each record keeps its partition's number", NULL},
+    {'C', false, OPTION_ONCE, "connections", "N", "connections", NULL},
+    {'s', true, OPTION_ONCE, "size", "BYTES", "bytes of a record's value", NULL},
+    {'B', false, OPTION_ONCE, "batch", "RECORDS", "records in a batch", NULL},
+    {'a', true, OPTION_ONCE, "acks", "0|1|all", "acknowledgements (all)", NULL},
+    {'F', false, OPTION_ONCE, "in-flight", "N", "requests on their way, a connection", NULL},
+    {'d', true, OPTION_ONCE, "seconds", "N", "how long (5)", NULL},
+    {'m', false, OPTION_ONCE, "pid", "PID", "the broker's process: tell its CPU and memory", NULL},
+    {'r', true, OPTION_FLAG, "records", NULL, "keys, values and headers too", NULL},
+    {'T', false, OPTION_ONCE, "topic", "TOPIC", "only this topic, all of its partitions, also those that the group has committed nothing of", "group"},
+    {'T', false, OPTION_ONCE, "topic", "TOPIC", "the topic to use; made when it is not there (rivulet-bench)", NULL},
+    {'W', false, OPTION_ONCE, "warm-up", "SECONDS", "before it counts (1)", NULL},
+    {'R', false, OPTION_ONCE, "rate", "N", "requests a second (1000)", NULL},
+    {'M', false, OPTION_ONCE, "max-bytes", "BYTES", "of records in one answer (1048576)", NULL},
+    {0},
+};
+
+#define RECORD_JSON "{\"topic\",\"partition\",\"offset\",\"timestamp_ms\",\"key\",\"value\",\"headers\":[[name,value],...]}"
+#define BENCH_JSON  "one object with the figures that are printed for people, under the same names"
+
+const struct tool_verb verbs[] = {
+    {"topic list", "", 0, 0, "", false, "name the topics",
+     "{\"topic\",\"partitions\",\"internal\"}, one a topic, the broker's own ones too", NULL, NULL, verb_topic_list},
+    {"topic create", "TOPIC", 1, 1, "pc", false, "make a topic", "{\"topic\"}", NULL,
+     "rivulet topic create users -p 3\nrivulet topic create clicks -c retention.ms=86400000", verb_topic_create},
+    {"topic describe", "TOPIC...", 1, TOOL_ARGS_LIMIT, "", false, "show partitions, offsets, size and settings",
+     "{\"topic\",\"partition\",\"leader\",\"start_offset\",\"end_offset\",\"size_bytes\"}, one a partition", NULL, NULL,
+     verb_topic_describe},
+    {"topic alter", "TOPIC", 1, 1, "pcD", false, "change settings, or add partitions", "{\"topic\"}",
+     "Settings are changed first, then the partitions. What is not named stays as it is.",
+     "rivulet topic alter users -c retention.ms=604800000\nrivulet topic alter users -c retention.ms= -p 6",
+     verb_topic_alter},
+    {"topic delete", "TOPIC...", 1, TOOL_ARGS_LIMIT, "yD", false, "remove topics and all that is in them",
+     "{\"topic\",\"deleted\"}, deleted being false with --dry-run", NULL, "rivulet topic delete old --dry-run", verb_topic_delete},
+    {"produce", "TOPIC", 1, 1, "kKHfeJZIwzP", false, "send records from standard input, a line each, or from files",
+     "{\"topic\",\"partition\",\"offset\",\"timestamp_ms\"}, one a delivered record",
+     "Without -f, --json-in or --file each line is the value of a record; with -k it is a key, the separator and a value.\n\n"
+     "With --json-in each line is an object with \"value\" and, as they are wanted, \"key\", \"headers\", \"timestamp_ms\" and \"partition\"; "
+     "\"topic\" and \"offset\" are passed over, so that what `consume --json` prints can be sent again. Text is a string, other bytes are "
+     "{\"base64\":\"...\"}, null is null.\n\n"
+     "Ctrl-C ends the input: what was handed over before is still delivered.",
+     "echo hello | rivulet produce greetings\n"
+     "printf 'ada:ada@example.org\\n' | rivulet produce users -k :\n"
+     "rivulet produce pictures --file cat.jpg --key cat -H type=image/jpeg\n"
+     "printf 'ada:\\n' | rivulet produce users -k : --null\n"
+     "rivulet consume a --until end --json | rivulet produce b --json-in", verb_produce},
+    {"consume", "TOPIC", 1, 1, "goukfeZnP", false, "print records", RECORD_JSON ", null being null, and bytes that are not UTF-8 {\"base64\":\"...\"}",
+     "Without -g it reads by itself and stores nothing. As a member of a group it commits what it has printed, once a second and when it ends; "
+     "-o is then only where to begin when the group has committed nothing.\n\n"
+     "Ctrl-C ends it: it commits, leaves the group and says how far it got. So does a reader that goes away (`| head`).",
+     "rivulet consume users -f '%p/%o %k=%v\\n'\n"
+     "rivulet consume users -o @-2h --until end\n"
+     "rivulet consume users -o @2026-11-24T14:00:00Z --until @2026-11-24T15:00:00Z\n"
+     "rivulet consume users -g billing", verb_consume},
+    {"group list", "", 0, 0, "", false, "name the groups", "{\"group\",\"state\",\"protocol_type\"}, one a group", NULL, NULL, verb_group_list},
+    {"group describe", "GROUP", 1, 1, "", false, "show members, offsets, lag, and how old the oldest unread record is",
+     "{\"group\",\"topic\",\"partition\",\"committed_offset\",\"end_offset\",\"lag\",\"member\"}, one a partition; what is not known is null",
+     "LAG is how many offsets there are from the committed one to the end. OLDEST UNREAD is the age of the record at the committed offset.", NULL,
+     verb_group_describe},
+    {"group seek", "GROUP", 1, 1, "GTPyDx", false, "move the committed offsets of a group",
+     "{\"group\",\"topic\",\"partition\",\"before\",\"after\",\"done\"}, one a partition",
+     "It shows before and after, and asks. A place before the start or behind the end becomes that start or end. "
+     "A group with active members is refused: they would go on from where they are, and overwrite it.",
+     "rivulet group seek billing --to start --dry-run\nrivulet group seek billing --to @-2h --topic users\nrivulet group seek billing --to -10 --yes",
+     verb_group_seek},
+    {"group delete", "GROUP...", 1, TOOL_ARGS_LIMIT, "yD", false, "remove groups and the offsets that they have committed",
+     "{\"group\",\"deleted\"}, deleted being false with --dry-run", NULL, NULL, verb_group_delete},
+    {"config list", "[TOPIC]", 0, 1, "O", false, "show the settings of a topic or a broker",
+     "{\"topic\" or \"broker\",\"name\",\"value\",\"default\",\"read_only\"}, one a setting", NULL, "rivulet config list users\nrivulet config list --broker 1",
+     verb_config_list},
+    {"config get", "[TOPIC] NAME...", 1, TOOL_ARGS_LIMIT, "O", false, "print the values of settings", "as `config list`", NULL,
+     "rivulet config get users retention.ms", verb_config_get},
+    {"config set", "[TOPIC] NAME=VALUE...", 1, TOOL_ARGS_LIMIT, "OD", false, "change settings of a topic or a broker",
+     "{\"topic\" or \"broker\",\"name\",\"value\"}, one a setting; with --dry-run \"before\" and \"done\" too", NULL, "rivulet config set users retention.ms=604800000", verb_config_set},
+    {"config unset", "[TOPIC] NAME...", 1, TOOL_ARGS_LIMIT, "OD", false, "take settings back to their defaults",
+     "{\"topic\" or \"broker\",\"name\",\"value\"}, one a setting, value being null", NULL, NULL, verb_config_unset},
+    {"cluster info", "", 0, 0, "", false, "show the brokers", "{\"cluster\",\"broker\",\"host\",\"port\",\"controller\"}, one a broker", NULL, NULL,
+     verb_cluster_info},
+    {"log dump", "FILE|DIR...", 1, TOOL_ARGS_LIMIT, "r", true, "show segments, indexes and snapshots, and what is wrong with them",
+     "objects whose \"kind\" is segment, batch, record, leader_epoch, producer or problem",
+     "It reads files, asks no broker, and changes nothing. Exit code 1 when something is wrong.", "rivulet log dump /var/lib/rivulet/users-0", verb_log_dump},
+    {"log check", "FILE|DIR...", 1, TOOL_ARGS_LIMIT, "", true, "say what is wrong with a data directory, and where",
+     "objects whose \"kind\" is problem, then one that is summary",
+     "It reads every byte, asks no broker, and changes nothing. Exit code 1 when something is wrong. Checked: the checksum, offsets, times and records of "
+     "every batch, that the segments of a partition follow each other, that indexes agree with their segments, producer snapshots, checkpoints. "
+     "The end of a partition of a broker that runs or was killed may be half a batch: the next start cuts it off.",
+     "rivulet log check /var/lib/rivulet", verb_log_check},
+    {"copy", "SOURCE TARGET", 2, 2, "ounPwLzyD", false, "copy records from a topic or a file to a topic or a file",
+     "{\"source\",\"target\",\"records\",\"complete\"}",
+     "A name with a slash in it, or after `file:`, is a file (`file:-` is standard input or output); another one is a topic. Files are JSON lines, as "
+     "`consume --json` prints them. Keys, values, headers, times and the order in each partition stay as they are; offsets are new. From a topic it "
+     "copies up to what is the end now, unless --until says otherwise. It is done when every record is acknowledged.\n\n"
+     "Ctrl-C ends it: it says how far it got in each partition, so that -o can go on from there.",
+     "rivulet copy users users-2 -o @-2h\n"
+     "rivulet copy users ./users.jsonl\n"
+     "rivulet copy ./users.jsonl users --to-brokers other.example.org:9092\n"
+     "rivulet copy users users --to-brokers other.example.org:9092 --by-key", verb_copy},
+    {"health", "", 0, 0, "", false, "ask the cluster whether it can work",
+     "{\"healthy\",\"brokers\",\"topics\",\"partitions\",\"partitions_without_leader\",\"took_ms\"}",
+     "Exit code 0: it answers, and every partition has a leader. 1: some have none. 3: it cannot be reached.", NULL, verb_health},
+    {"bench produce", "", 0, 0, "TpcCFsBazdWm", false, "measure: batches as fast as they are taken", BENCH_JSON, NULL, NULL, verb_bench_produce},
+    {"bench fetch", "", 0, 0, "TpCMdWm", false, "measure: a topic read over and over", BENCH_JSON, NULL, NULL, verb_bench_fetch},
+    {"bench latency", "", 0, 0, "TpcCFRsadWm", false, "measure: from when a record is due until it is read", BENCH_JSON, NULL, NULL, verb_bench_latency},
+    {"bench commit", "", 0, 0, "TpcCFdWm", false, "measure: offsets, each connection a group of its own", BENCH_JSON, NULL, NULL, verb_bench_commit},
+    {"bench connections", "", 0, 0, "Cdm", false, "measure: connections that only say hello", BENCH_JSON, NULL, NULL, verb_bench_connections},
+    {"completion", "bash|zsh|fish", 1, 1, "", true, "print what makes a shell complete words", NULL,
+     "For bash, in ~/.bashrc: eval \"$(rivulet completion bash)\". For zsh, in ~/.zshrc behind compinit: eval \"$(rivulet completion zsh)\". "
+     "For fish: rivulet completion fish >~/.config/fish/completions/rivulet.fish. "
+     "Names of topics and groups are asked of the broker, which has a second to answer.", NULL, verb_completion},
+    {0},
+};
+/* clang-format on */
+
+const struct tool_option *option_of(const struct tool_verb *v, char letter)
+{
+    for (const struct tool_option *o = options; o->name; o++) {
+        if (o->letter == letter && (!o->of || (v && strncmp(v->name, o->of, strlen(o->of)) == 0))) {
+            return o;
+        }
+    }
+    return NULL;
+}
+
+const char *verb_common_options(const struct tool_verb *v)
+{
+    if (!v || !v->offline) {
+        return "bQXjtvh";
+    }
+    return v->json ? "jh" : "h";
+}
+
+bool verb_takes(const struct tool_verb *v, char letter)
+{
+    return strchr("bQXjtvh", letter) || strchr(v->options, letter);
+}
+
+const struct tool_verb *verb_find(int count, char *const *words, int *ret_words)
+{
+    for (const struct tool_verb *v = verbs; v->name; v++) {
+        const char *space = strchr(v->name, ' ');
+        size_t first = space ? (size_t)(space - v->name) : strlen(v->name);
+        if (count < 1 || strlen(words[0]) != first || memcmp(words[0], v->name, first) != 0) {
+            continue;
+        }
+        if (!space || (count > 1 && strcmp(words[1], space + 1) == 0)) {
+            *ret_words = space ? 2 : 1;
+            return v;
+        }
+    }
+    return NULL;
+}
