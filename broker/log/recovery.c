@@ -415,6 +415,38 @@ static err scan_segment(struct scan *c)
     return e == ERR_UNSUPPORTED ? ERR_CORRUPT : e;
 }
 
+/* Something durable is not there: what is before it is served, and nothing appended. */
+static void fence(struct scan *c)
+{
+    struct log *log = c->s->log;
+    diag_log(log->m->o.diag, DIAG_ERROR, "log_fenced",
+             "dir=%s base=%lld position=%lld offset=%lld recovery_point=%lld", log->dir,
+             (long long)c->s->base_offset, (long long)c->position, (long long)c->next_offset,
+             (long long)c->durable_from);
+    if (c->next_offset >= c->durable_from) {
+        c->durable_from = c->next_offset + 1; /* something was there: the next start knows */
+    }
+    log->fenced = true;
+    c->s->bad_position = c->position;
+}
+
+/* The file ends with a good batch, and more was durable: zeros say so to every later start, when
+ * the journal does not any more. */
+static err hold_place(struct scan *c)
+{
+    struct store *store = c->s->log->m->o.store;
+    struct store_file *file = NULL;
+    char path[LOG_PATH_SIZE];
+    segment_path(c->s, FILE_LOG, path);
+    err e = store->ops->open(store->ctx, path, STORE_WRITE, &file);
+    e = e ? e : store->ops->truncate(store->ctx, file, c->position + BATCH_HEADER_SIZE);
+    e = e ? e : store->ops->sync(store->ctx, file);
+    if (file) {
+        store->ops->close(store->ctx, file);
+    }
+    return e;
+}
+
 /* Scans a segment, cuts it if it may be cut, syncs it, and replaces its indexes. *ret_whole false:
  * it is the last one. */
 static err recover_segment(struct scan *c, bool *ret_whole)
@@ -441,15 +473,7 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     if (found && found != ERR_CORRUPT && found != ERR_TRUNCATED) {
         e = found;
     } else if (found && (c->next_offset < c->durable_from || rotten)) { /* R1 */
-        diag_log(log->m->o.diag, DIAG_ERROR, "log_fenced",
-                 "dir=%s base=%lld position=%lld offset=%lld recovery_point=%lld", log->dir,
-                 (long long)s->base_offset, (long long)c->position, (long long)c->next_offset,
-                 (long long)c->durable_from);
-        if (c->next_offset >= c->durable_from) {
-            c->durable_from = c->next_offset + 1; /* something was there: the next start knows */
-        }
-        log->fenced = true;
-        s->bad_position = c->position;
+        fence(c);
     } else if (found) {
         diag_log(log->m->o.diag, DIAG_WARN, "tail_cut",
                  "dir=%s base=%lld position=%lld bytes=%lld offset=%lld", log->dir,
@@ -674,6 +698,10 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
         c.next_offset = c.s->base_offset > c.next_offset ? c.s->base_offset : c.next_offset;
         c.end_offset = next_base(log, i);
         e = recover_segment(&c, &whole);
+    }
+    if (!e && !log->fenced && c.journal && c.next_offset < c.journal->durable_end) { /* R1 */
+        fence(&c);
+        e = hold_place(&c);
     }
     if (!e && !log->fenced) {
         e = drop_later(log, i);

@@ -362,6 +362,54 @@ static void the_journal_is_believed_and_not_the_file(void **state)
     log_kit_finish(&k);
 }
 
+/* Synced in its segment, so that the journal says how far, and does not have it; then it is gone.
+ */
+static void what_is_gone_below_the_recorded_end_is_not_given_to_others(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    int64_t told = 0;
+    struct log_kit_append large[20];
+    log_kit_init(&k, 1);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    append_many(&k, 10, &told);
+    int64_t keep = log_size_bytes(log_kit_log(&k, 0));
+    for (int i = 0; i < 20; i++) {
+        log_kit_batch(&large[i], 1, 4096, 1, T0, -1, -1, -1);
+        assert_int_equal(log_kit_append(&k, 0, &large[i]), OK);
+    }
+    log_kit_drain(&k);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(large[i].durable_result, OK);
+        log_kit_append_finish(&large[i]);
+    }
+    struct log_kit_append a;
+    log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
+    assert_int_equal(log_kit_append(&k, 1, &a), OK); /* another's group says it */
+    log_kit_drain(&k);
+    log_kit_append_finish(&a);
+    log_kit_crash(&k, SIM_KILL);
+    struct store *store = sim_store_store(k.sim);
+    struct store_file *file;
+    assert_int_equal(
+        store->ops->open(store->ctx, "t0-0/00000000000000000000.log", STORE_WRITE, &file), OK);
+    assert_int_equal(store->ops->truncate(store->ctx, file, keep), OK);
+    store->ops->close(store->ctx, file);
+    for (int round = 0; round < 2; round++) { /* the second without the journal's word */
+        struct buf out = {0};
+        assert_int_equal(log_kit_start(&k, 2, false), OK);
+        assert_int_equal(log_kit_read(&k, 0, 0, 1 << 20, &out), OK);
+        assert_int_equal(out.len, keep);
+        assert_int_equal(log_end_offset(log_kit_log(&k, 0)), 25);
+        log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
+        assert_int_equal(log_kit_append(&k, 0, &a), ERR_IO);
+        log_kit_append_finish(&a);
+        buf_finish(&out);
+        log_kit_crash(&k, SIM_CUT_LOSE);
+    }
+    log_kit_finish(&k);
+}
+
 static void a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing(void **state)
 {
     (void)state;
@@ -459,6 +507,7 @@ int main(void)
         cmocka_unit_test(files_are_made_when_they_are_needed_filled_and_used_again),
         cmocka_unit_test(while_it_is_full_appends_go_on_in_the_segments),
         cmocka_unit_test(the_journal_is_believed_and_not_the_file),
+        cmocka_unit_test(what_is_gone_below_the_recorded_end_is_not_given_to_others),
         cmocka_unit_test(a_recovery_that_is_cut_anywhere_is_done_again),
         cmocka_unit_test(a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing),
     };
