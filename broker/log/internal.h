@@ -220,6 +220,7 @@ struct log_manager {
     int unsaid_groups;         /* sync groups since the journal said how far logs are durable */
     bool carry;                /* some log is `carried` */
     bool journal_wanted;       /* a group found no place in it */
+    int journal_pause;         /* calls of journal_tend until that is tried again */
     bool journal_said;         /* that a file could not be made or cleared: once */
     struct journal_care *care; /* a file of it is being made or cleared; NULL */
     uint64_t sealed_use;       /* the checkpoint that is under way covers files up to this use */

@@ -50,7 +50,10 @@ _Static_assert(offsetof(struct journal_record, size) == 20, "on disk");
 _Static_assert(offsetof(struct journal_record, end) == 24, "on disk");
 _Static_assert(sizeof(struct journal_header) <= 512, "a sector: it is written whole or not");
 
-enum { ZERO_CHUNK = 1 << 20 };
+enum {
+    ZERO_CHUNK = 1 << 20,
+    ROOM_FACTOR = 8, /* a file is made where so many of them would fit */
+};
 
 void journal_path(int number, char path[32])
 {
@@ -276,8 +279,17 @@ err journal_make_file(struct journal *j, struct journal_file *f)
     char path[32];
     struct store *store = j->store;
     journal_path(f->number, path);
+    int64_t free_bytes;
+    int64_t total_bytes;
     check(!f->file);
-    err e = store->ops->open(store->ctx, path, STORE_CREATE, &f->file);
+    err e = store->ops->space(store->ctx, &free_bytes, &total_bytes);
+    if (!e && free_bytes / ROOM_FACTOR < j->file_bytes) {
+        e = ERR_NO_SPACE; /* what is left is for records */
+    }
+    if (e) {
+        return e;
+    }
+    e = store->ops->open(store->ctx, path, STORE_CREATE, &f->file);
     e = e ? e : store->ops->truncate(store->ctx, f->file, 0);
     e = e ? e : write_zeros(j, f->file, j->file_bytes);
     e = e ? e : store->ops->sync_dir(store->ctx, "");

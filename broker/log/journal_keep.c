@@ -9,6 +9,8 @@
 #include "base/check.h"
 #include "base/mem.h"
 
+enum { TRY_AGAIN_GROUPS = 256 }; /* sync groups until what failed is tried again */
+
 struct journal_care {
     struct work work;
     struct log_manager *m;
@@ -51,6 +53,7 @@ static void care_done(struct work *work)
                  c->makes ? "make" : "clear", err_text(c->result));
     }
     m->journal_said = c->result != OK;
+    m->journal_pause = c->result ? TRY_AGAIN_GROUPS : 0;
     mem_free(c);
     m->care = NULL;
     if (!m->journal_said) { /* else the next group asks again */
@@ -92,6 +95,10 @@ void journal_tend(struct log_manager *m)
 {
     struct journal *j = &m->journal;
     if (j->file_count == 0 || m->care || m->stopping || m->dead) {
+        return;
+    }
+    if (m->journal_pause > 0) {
+        m->journal_pause--;
         return;
     }
     int full = journal_count(j, JOURNAL_FULL);
