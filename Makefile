@@ -204,7 +204,7 @@ unit: $(patsubst %.c,$(B)/%,$(UNIT_SRC))
 wire: $(patsubst %.c,$(B)/%,$(WIRE_SRC)) all
 	@$(call run_tests,$(WIRE_SRC))
 sim: $(patsubst %.c,$(B)/%,$(SIM_SRC))
-	@$(call run_tests,$(SIM_SRC))
+	@$(if $(SECONDS),tests/sim/run $(SECONDS) $(patsubst %.c,$(B)/%,$(SIM_SRC)),$(call run_tests,$(SIM_SRC)))
 
 test: deps
 	@$(MAKE) --no-print-directory MODE=$(MODE) check

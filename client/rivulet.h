@@ -269,7 +269,8 @@ RV_API size_t rv_pending(const struct rv_producer *producer); /* records whose f
  * `transaction.timeout.ms`, or at the next rv_txn_init of the id. The records in it hold up readers
  * of read_committed until then.
  *
- * These calls are not allowed in callbacks of deliveries and commits; RV_E_STATE: not now.
+ * These calls are not allowed in callbacks of deliveries and commits, nor while another one of the
+ * same producer waits; RV_E_STATE: not now.
  * A broker without transactions (rivulet has none yet) answers INVALID_REQUEST to rv_txn_init,
  * which is not tried again. */
 RV_API int rv_txn_init(struct rv_producer *producer, int timeout_ms, struct rv_error *ret_error);

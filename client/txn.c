@@ -467,6 +467,9 @@ int txn_call_check(const struct rv_producer *pr, const char *call, unsigned stat
     if (!t->id) {
         return error_set(ret_error, RV_E_STATE, "%s: the option transactional.id is not set", call);
     }
+    if (t->busy) {
+        return error_set(ret_error, RV_E_STATE, "%s: another thread's call is waiting", call);
+    }
     if (pr->fatal.code != RV_OK) {
         return error_copy(ret_error, &pr->fatal);
     }
@@ -534,7 +537,9 @@ int rv_txn_init(struct rv_producer *producer, int timeout_ms, struct rv_error *r
     if (code != RV_OK) {
         return code;
     }
+    pr->txn.busy = true;
     code = init_ask(pr, false, client_deadline(pr->client, timeout_ms), ret_error);
+    pr->txn.busy = false;
     if (code == RV_OK) {
         pr->txn.v2 = flow_is_v2(pr); /* the coordinator's connection has told */
         pr->txn.state = TXN_READY;
@@ -691,9 +696,11 @@ int rv_txn_commit(struct rv_producer *producer, int timeout_ms, struct rv_error 
         return code;
     }
     pr->txn.state = TXN_COMMITTING;
+    pr->txn.busy = true;
     queue_close_all(pr);
     code = settle(pr, TXN_COMMITTING, deadline_ms, &e);
     code = code == RV_OK ? end(pr, true, deadline_ms, &e) : code;
+    pr->txn.busy = false;
     return code == RV_OK ? RV_OK : error_copy(ret_error, &e);
 }
 
@@ -709,8 +716,10 @@ int rv_txn_abort(struct rv_producer *producer, int timeout_ms, struct rv_error *
         return code;
     }
     pr->txn.state = TXN_ABORTING;
+    pr->txn.busy = true;
     pr->client->again = true;
     code = settle(pr, TXN_ABORTING, deadline_ms, &e);
     code = code == RV_OK ? end(pr, false, deadline_ms, &e) : code;
+    pr->txn.busy = false;
     return code == RV_OK ? RV_OK : error_copy(ret_error, &e);
 }

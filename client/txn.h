@@ -20,6 +20,7 @@ enum txn_state {
 struct txn {
     const char *id; /* transactional.id, borrowed of the settings; NULL: not transactional */
     enum txn_state state;
+    bool busy;           /* a call waits: no other one may be made, by whatever thread */
     bool v2;             /* the flow of KIP-890; for whole transactions */
     bool started;        /* the coordinator knows of it, or will: it has to be ended there */
     bool add_unsure;     /* the coordinator may know of it */

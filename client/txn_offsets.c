@@ -111,7 +111,12 @@ static int request_make(struct offsets_job *job, const struct rv_partition *part
                              job->what);
         }
         r->generation_id = c->member.generation;
-        r->member_id = str_of(c->member.id);
+        /* A copy: while we wait, the member may be lost. */
+        const char *id = arena_dup(&job->arena, c->member.id, strlen(c->member.id) + 1);
+        if (!id) {
+            return error_memory(ret_error);
+        }
+        r->member_id = str_of(id);
         r->group_instance_id = instance[0] ? str_of(instance) : (struct str){0};
     }
     return places_add(job, partitions, count, ret_error);
@@ -218,6 +223,7 @@ int rv_txn_offsets(struct rv_producer *producer, struct rv_consumer *consumer,
     }
     snprintf(job.what, sizeof job.what, "transactional id %.50s: offsets of group %.50s",
              producer->txn.id, job.group);
+    producer->txn.busy = true;
     arena_init(&job.arena, OFFSETS_ARENA_LIMIT);
     code = request_make(&job, partitions, count, &e);
     if (code == RV_OK && job.request.topics_count > 0) {
@@ -231,5 +237,6 @@ int rv_txn_offsets(struct rv_producer *producer, struct rv_consumer *consumer,
         txn_break(producer, &e);
     }
     arena_finish(&job.arena);
+    producer->txn.busy = false;
     return code == RV_OK ? RV_OK : error_copy(ret_error, &e);
 }

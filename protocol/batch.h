@@ -201,3 +201,16 @@ err batch_builder_seal(struct batch_builder *b, const struct batch_seal *seal, s
  * Appends to `out`. */
 err batch_recompress(const void *p, size_t size, enum codec codec, size_t record_limit,
                      struct batch_scratch *scratch, struct buf *out);
+
+/* One batch (CRC not checked here) with the records that `keep` wants: offsets, times of records,
+ * codec, producer and sequence stay as they are, though the first or last record may be gone. */
+struct batch_filter {
+    bool (*keep)(void *ctx, const struct record *r); /* asked for each, in order */
+    void *ctx;
+    int64_t horizon_ms; /* becomes the batch's delete horizon (KIP-534); -1: none, or as it was */
+    bool keep_empty;    /* without a record a header is left (count 0, no codec, no time) */
+};
+/* Appends to `out`; nothing when no record stays and keep_empty is not set. ERR_CORRUPT, ERR_LIMIT,
+ * ERR_MEMORY. */
+err batch_filter(const void *p, size_t size, const struct batch_filter *f, size_t record_limit,
+                 struct batch_scratch *scratch, struct buf *out);

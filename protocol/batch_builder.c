@@ -4,6 +4,7 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "protocol/batch_encode.h"
 #include "protocol/record_parse.h"
 
 #include <limits.h>
@@ -47,7 +48,7 @@ static size_t varint_size(int64_t v)
     return (size_t)(bits + 6) / 7;
 }
 
-static void add_varint(struct buf *out, int64_t v)
+void varint_add(struct buf *out, int64_t v)
 {
     uint8_t bytes[VARINT_MAX];
     size_t n = 0;
@@ -59,9 +60,9 @@ static void add_varint(struct buf *out, int64_t v)
     buf_add(out, bytes, n);
 }
 
-static void add_sized(struct buf *out, struct bytes b)
+void sized_add(struct buf *out, struct bytes b)
 {
-    add_varint(out, b.ptr ? (int64_t)b.len : -1);
+    varint_add(out, b.ptr ? (int64_t)b.len : -1);
     buf_add(out, b.ptr ? b.ptr : (const uint8_t *)"", b.ptr ? b.len : 0);
 }
 
@@ -122,16 +123,16 @@ err batch_builder_add(struct batch_builder *b, int64_t timestamp, struct bytes k
         b->max_timestamp = timestamp;
         b->last_timestamp_sequence = b->count;
     }
-    add_varint(out, (int64_t)size);
+    varint_add(out, (int64_t)size);
     buf_add(out, "", 1);
-    add_varint(out, (int64_t)((uint64_t)timestamp - (uint64_t)b->base_timestamp));
-    add_varint(out, b->count);
-    add_sized(out, key);
-    add_sized(out, value);
-    add_varint(out, header_count);
+    varint_add(out, (int64_t)((uint64_t)timestamp - (uint64_t)b->base_timestamp));
+    varint_add(out, b->count);
+    sized_add(out, key);
+    sized_add(out, value);
+    varint_add(out, header_count);
     for (int32_t i = 0; i < header_count; i++) {
-        add_sized(out, name_bytes(headers[i].name));
-        add_sized(out, headers[i].value);
+        sized_add(out, name_bytes(headers[i].name));
+        sized_add(out, headers[i].value);
     }
     b->count++;
     return OK;
@@ -156,8 +157,8 @@ static void put_header(uint8_t *p, const struct batch_header *h)
 
 /* A header, then `records` compressed: what both ways of making a batch end with. h->size is set
  * here. */
-static err add_batch(struct batch_header *h, int32_t level, const void *records, size_t size,
-                     struct buf *out)
+err batch_encode(struct batch_header *h, int32_t level, const void *records, size_t size,
+                 struct buf *out)
 {
     static const uint8_t room[BATCH_HEADER_SIZE];
     size_t start = out->len;
@@ -193,7 +194,7 @@ err batch_builder_seal(struct batch_builder *b, const struct batch_seal *seal, s
         .base_sequence = seal->base_sequence,
         .count = b->count,
     };
-    return add_batch(&h, seal->level, b->records.ptr, b->records.len, out);
+    return batch_encode(&h, seal->level, b->records.ptr, b->records.len, out);
 }
 
 err batch_recompress(const void *p, size_t size, enum codec codec, size_t record_limit,
@@ -224,7 +225,7 @@ err batch_recompress(const void *p, size_t size, enum codec codec, size_t record
         records_size = plain.len;
     }
     h.attributes = (int16_t)((h.attributes & ~BATCH_ATTRIBUTE_CODEC) | (int16_t)codec);
-    e = e ? e : add_batch(&h, INT32_MIN, records, records_size, out);
+    e = e ? e : batch_encode(&h, INT32_MIN, records, records_size, out);
     buf_finish(&plain);
     return e;
 }

@@ -158,6 +158,7 @@ int verb_copy(struct tool *t);
 int verb_completion(struct tool *t);
 int verb_log_dump(struct tool *t);
 int verb_log_check(struct tool *t);
+int verb_log_repair(struct tool *t);
 
 /* The first `size` characters, 0-terminated; for mem_free. NULL: out of memory. */
 char *tool_copy(const char *text, size_t size);

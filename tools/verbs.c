@@ -128,6 +128,14 @@ const struct tool_verb verbs[] = {
      "every batch, that the segments of a partition follow each other, that indexes agree with their segments, producer snapshots, checkpoints. "
      "The end of a partition of a broker that runs or was killed may be half a batch: the next start cuts it off.",
      "rivulet log check /var/lib/rivulet", verb_log_check},
+    {"log repair", "DIR [PARTITION...]", 1, TOOL_ARGS_LIMIT, "yD", true, "mend the files of a broker that is stopped, and say first what that cuts",
+     "objects whose \"kind\" is cut, offset, remove, end or left_alone, with the \"file\", what is wrong (\"text\") and whether it is \"done\"; then one that is "
+     "summary",
+     "DIR is the data directory, PARTITION a directory in it (users-0); without one, all. It shows every problem and what it would do, and asks. A batch that is "
+     "right is never cut; what is behind a bad one is kept where the batch's length or the offset index leads there. Offsets that were given are not given "
+     "again. A segment is replaced by its repaired copy, so there must be room for one. A broker that runs is refused.\n\n"
+     "Exit code 1 when something is, or stays, wrong. What is cut is gone: copy the directory first if it may be worth more than what is left.",
+     "rivulet log repair /var/lib/rivulet --dry-run\nrivulet log repair /var/lib/rivulet users-0 --yes", verb_log_repair},
     {"copy", "SOURCE TARGET", 2, 2, "ounPwLzyD", false, "copy records from a topic or a file to a topic or a file",
      "{\"source\",\"target\",\"records\",\"complete\"}",
      "A name with a slash in it, or after `file:`, is a file (`file:-` is standard input or output); another one is a topic. Files are JSON lines, as "

@@ -13,6 +13,9 @@
 #include "broker/api/families.h"
 #include "broker/api/partition.h"
 
+enum {
+    INFLATED_FREE = 1 << 20
+}; /* bytes that no ratio forbids; rivulet.batch.inflated.ratio.max says so */
 enum { ACKS_ALL = -1, SINCE_ZSTD = 7, SINCE_IDS = 13, ENDS_NAMES = 12 };
 
 struct produce;
@@ -103,6 +106,14 @@ static int16_t check_times(const struct topic_config *t, const struct batch_info
     return too_late || too_early ? KERR_INVALID_TIMESTAMP : KERR_NONE;
 }
 
+/* Bytes that the records of a batch may decompress to, by size and by ratio. */
+static size_t inflated_limit(const struct config *config, size_t batch_size)
+{
+    int64_t limit = (int64_t)batch_size * config->inflated_ratio_max;
+    limit = limit > INFLATED_FREE ? limit : INFLATED_FREE;
+    return (size_t)(limit < config->inflated_max_bytes ? limit : config->inflated_max_bytes);
+}
+
 /* One batch, whole, that everybody can read. Sets append.batch, size and info. */
 static int16_t check_batch(struct request *req, const struct topic_config *t,
                            const struct wire_records *records, struct produce_part *part,
@@ -128,7 +139,7 @@ static int16_t check_batch(struct request *req, const struct topic_config *t,
         *ret_text = "the batch is larger than max.message.bytes";
         return KERR_MESSAGE_TOO_LARGE;
     }
-    e = batch_validate(records->ptr, records->len, (size_t)req->env->config->request_max_bytes,
+    e = batch_validate(records->ptr, records->len, inflated_limit(req->env->config, records->len),
                        req->env->scratch, &a->info, &flaw);
     if (e) {
         *ret_text = batch_flaw_text(flaw);

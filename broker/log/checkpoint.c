@@ -8,7 +8,7 @@
  * synced the segments that it stands for; that one, more frequent, does nothing else. Each log is a
  * work item of its own, so that reads and other loads of the device come in between.
  */
-#include "broker/log/internal.h"
+#include "broker/log/compact.h"
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -205,6 +205,7 @@ static void files_done(struct offset_files_wait *w, err e)
         diag_log(c->m->o.diag, DIAG_WARN, "checkpoint_failed", "error=\"%s\"", err_text(e));
         c->failed = true;
     }
+    compact_checkpointed(c->m, e == OK);
     finish(c);
 }
 
@@ -247,7 +248,8 @@ static bool is_due(const struct log *log, enum checkpoint_kind kind)
         return log->journalled;
     }
     if (kind == CHECKPOINT_PERIODIC) {
-        return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH;
+        return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH ||
+               compact_wants_checkpoint(log);
     }
     return log->recovery_point < log->durable.offset || log->epochs_dirty || has_dirty_index(log) ||
            log->journalled || (log->snapshot_offset < 0 && log->durable.offset > 0);

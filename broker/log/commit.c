@@ -20,7 +20,7 @@
  * of a new one is never the journal's
  *   C3  records are made of a part only after all of it was written to its segment (J4)
  */
-#include "broker/log/internal.h"
+#include "broker/log/compact.h"
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -210,7 +210,7 @@ static bool must_roll(const struct log *log, const struct segment *s, const stru
     return t->size > c->segment_bytes - (int64_t)a->size || age_ms > c->segment_ms ||
            ((int64_t)t->index_count + 1) * INDEX_ENTRY_SIZE > c->index_max_bytes ||
            ((int64_t)t->time_count + 1) * TIME_ENTRY_SIZE > c->index_max_bytes ||
-           a->end_offset - 1 - s->base_offset > INT32_MAX;
+           a->end_offset - 1 - s->base_offset > INT32_MAX || compact_wants_roll(log);
 }
 
 static void place_batch(struct write_part *p, struct segment *s, struct log_append *a)
@@ -250,6 +250,7 @@ static struct write_part *roll(struct write_group *g, struct write_part *p, stru
         add_time_entry(p, s);
     }
     s->sealed = true;
+    s->log->m->checkpoint_due = s->log->m->checkpoint_due || s->log->config.compact;
     struct segment *next = segment_create(s->log, base_offset);
     next->fresh = true;
     log_add_segment(s->log, next);
@@ -460,12 +461,26 @@ static void take_written(struct write_part *p)
     }
 }
 
+/* On a full disk every produce fails: one line a minute counts them. */
+static void say_write_failed(const struct log *log, int64_t base_offset, err e)
+{
+    struct log_manager *m = log->m;
+    int64_t now_ms = clock_mono_ms(m->o.clock);
+    m->no_space_writes += e == ERR_NO_SPACE;
+    if (e == ERR_NO_SPACE && m->no_space_said_ms &&
+        now_ms - m->no_space_said_ms < NO_SPACE_SAY_MS) {
+        return;
+    }
+    diag_log(m->o.diag, DIAG_ERROR, "write_failed", "dir=%s base=%lld error=\"%s\" no_space=%lld",
+             log->dir, (long long)base_offset, err_text(e), (long long)m->no_space_writes);
+    m->no_space_said_ms = e == ERR_NO_SPACE ? now_ms : m->no_space_said_ms;
+}
+
 static void take_failed(struct write_part *p)
 {
     struct log *log = p->log;
     struct segment *s = p->use[FILE_LOG].segment;
-    diag_log(log->m->o.diag, DIAG_ERROR, "write_failed", "dir=%s base=%lld error=\"%s\"", log->dir,
-             (long long)s->base_offset, err_text(p->result));
+    say_write_failed(log, s->base_offset, p->result);
     int32_t keep = log->segment_count;
     while (keep > 1 && log->segments[keep - 1]->base_offset > s->base_offset) {
         keep--;

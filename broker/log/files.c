@@ -167,7 +167,6 @@ struct segment *segment_create(struct log *log, int64_t base_offset)
                                     .max_timestamp_offset = base_offset,
                                     .first_timestamp = -1,
                                     .last_time = -1};
-    s->bad_position = -1;
     s->last_indexed = -1;
     s->created_ms = clock_wall_ms(log->m->o.clock);
     s->refs = 1;
@@ -191,6 +190,7 @@ void segment_unref(struct segment *s)
         list_remove(&s->record_link);
         buf_finish(&s->records);
         mem_free(s->spans);
+        mem_free(s->bad);
         mem_free(s);
         log_unref(log);
     }

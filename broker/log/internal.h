@@ -31,11 +31,13 @@ enum {
         12, /* int64 largest timestamp so far, int32 its batch's last offset - base offset */
     LOG_PATH_SIZE = 600, /* directory of at most 255 and a file's name */
     SPANS = 4,           /* verified ranges remembered of a segment */
+    BAD_KNOWN = 16,      /* batches that fail their checksum, remembered of a segment */
     HINTS = 16,          /* former high watermarks remembered of a log, with their positions */
     WARM_MAX = 4194304, /* bytes verified for one log_warm, at most, but for a larger first batch */
     SCAN_CHUNK = 65536, /* bytes read at once when batches are walked */
     CHECKPOINT_GROWTH = 1048576, /* bytes a log must have grown to be worth a checkpoint in passing:
                                     less is quickly scanned */
+    NO_SPACE_SAY_MS = 60000,     /* between two lines about a full disk */
     OFFSET_NONE = -1,
 };
 
@@ -93,7 +95,9 @@ struct segment {
     int64_t created_ms;   /* wall time; of the start for one that was there */
     int64_t own_from;     /* what lies from here on was written or verified by this process */
     struct span *spans;   /* owned; SPANS of them, or NULL: other verified ranges */
-    int64_t bad_position; /* of the batch that last failed its checksum; -1: none */
+    int64_t *bad;  /* owned; positions of batches that fail their checksum, as they were found; the
+                      last BAD_KNOWN, or NULL */
+    int bad_count; /* found so far */
     struct seg_file *files[FILE_KINDS]; /* cached; NULL when closed */
     struct list sync_link;              /* in the manager's unsynced */
     struct buf records;                 /* owned: for the journal, since the last sync group */
@@ -104,7 +108,9 @@ struct segment {
     bool sealed;                        /* no more appends */
     bool index_dirty;                   /* index files were written since they were synced */
     bool journalled;                    /* the journal has what is not synced in the file */
-    bool removed;                       /* retention took it out of the log */
+    bool removed;                       /* it was taken out of the log */
+    bool replaced;                      /* likewise, for a cleaned one that has its name */
+    bool cleaning; /* the cleaner reads it: it stays in the log until that ends */
 };
 
 /* A place in a log: positions of a record's batch. */
@@ -163,7 +169,11 @@ struct log {
     bool journalled;      /* some segment is */
     bool carried;         /* the journal's next group says how far it is durable */
     bool direct;          /* a segment of it is in the sync group that is being formed */
-    int under_way;        /* write and sync groups it is part of */
+    int under_way;        /* write and sync groups it is part of, and the cleaner's step */
+    int64_t saved_point;  /* the recovery point that a start finds on disk */
+    int64_t clean_end;    /* below it no key has two records; 0: nothing is known */
+    bool uncleanable;     /* the cleaner met a batch that it cannot read */
+    struct list clean_link; /* in the manager's to_clean, with a reference */
     void (*destroy_done)(void *ctx, err e);
     void *destroy_ctx;
 };
@@ -202,6 +212,8 @@ struct log_manager {
     int closing;               /* files on their way to be closed: still open */
     struct write_group *write; /* under way; NULL */
     struct sync_group *sync;   /* under way; NULL */
+    int64_t no_space_writes;   /* that failed for want of room */
+    int64_t no_space_said_ms;  /* monotonic; when that was last logged; 0: never */
     int64_t room_bytes;        /* what appends may still take of a tight disk; -1: it is not */
     int64_t pending_bytes;     /* of the batches in dirty logs, since the last write group */
     bool pending_told;         /* one of them has `written` */
@@ -224,6 +236,7 @@ struct log_manager {
     bool journal_said;         /* that a file could not be made or cleared: once */
     struct journal_care *care; /* a file of it is being made or cleared; NULL */
     uint64_t sealed_use;       /* the checkpoint that is under way covers files up to this use */
+    struct scrub *scrub;       /* owned */
     bool stopping;
     bool final_begun; /* the last checkpoint */
     bool final_done;
@@ -235,6 +248,8 @@ struct log_manager {
     struct list
         removals; /* struct removal: renamed files and directories whose time has not come */
     int works;    /* work items under way */
+    struct list to_clean;      /* struct log.clean_link: worth to be cleaned */
+    struct cleaning *cleaning; /* under way, or waiting for its timer; NULL */
 };
 
 /* ---- files.c: open files of segments */
@@ -269,6 +284,7 @@ struct walk { /* reads batch headers through a small window */
     size_t size;        /* bytes in it */
     size_t window_size; /* bytes of it to use */
     uint8_t *window;
+    int64_t asked; /* position of the last header that was asked for */
 };
 /* A batch's base offset lies outside of its checksum, and a checksum proves no sense: are all its
  * offsets in [from, end)? */
@@ -298,6 +314,11 @@ int32_t log_segment_at(const struct log *log,
 int64_t segment_readable_end(const struct segment *s); /* position of the high watermark in it */
 bool segment_is_verified(const struct segment *s, int64_t position, int64_t *ret_to);
 void segment_add_verified(struct segment *s, int64_t from, int64_t to);
+/* A batch that fails its checksum (offset -1: nobody knows whose): readers get ERR_CORRUPT there,
+ * and what lies behind it in the segment is verified again before it is given out. Said once. */
+void segment_note_bad(struct segment *s, int64_t position, int64_t offset);
+void segment_mark_bad(struct segment *s, int64_t position); /* likewise; its finder has said it */
+bool segment_is_bad(const struct segment *s, int64_t position);
 void log_add_hint(struct log *log);
 const struct mark *log_find_hint(const struct log *log, int64_t offset);
 
@@ -379,6 +400,12 @@ bool checkpoint_is_at(const struct log_manager *m,
 
 void journal_carry(struct log_manager *m); /* the next group says again how far logs are durable */
 void journal_tend(struct log_manager *m);  /* makes and frees files, when that is due */
+
+/* ---- scrub.c */
+
+struct scrub *scrub_create(struct log_manager *m);
+void scrub_stop(struct scrub *s); /* what is under way ends by itself; may be called again */
+void scrub_destroy(struct scrub *s);
 
 /* ---- retention.c */
 

@@ -32,6 +32,7 @@ struct log *log_create(struct log_manager *m, struct str topic, struct uuid id, 
     list_init(&log->removals);
     list_init(&log->dirty_link);
     list_init(&log->synced_link);
+    list_init(&log->clean_link);
     log->snapshot_offset = -1;
     log->refs = 1;
     return log;

@@ -31,13 +31,18 @@ struct log_config {
     int64_t segment_ms;      /* roll at the first append this long after a segment's first record */
     int64_t retention_bytes; /* -1: none */
     int64_t retention_ms;    /* -1: for ever */
-    int64_t file_delete_delay_ms; /* between the rename to *.deleted and the unlink */
-    int64_t index_interval_bytes; /* at least so many bytes between two index entries */
-    int64_t index_max_bytes;      /* roll when an index would pass it */
-    int64_t flush_messages;       /* INT64_MAX: no stricter than the group commit */
-    int64_t flush_ms;             /* likewise */
-    bool delete_old;              /* cleanup.policy has `delete` */
-    bool uses_reserve;            /* may be appended to while the disk is tight (manager.h) */
+    int64_t file_delete_delay_ms;  /* between the rename to *.deleted and the unlink */
+    int64_t index_interval_bytes;  /* at least so many bytes between two index entries */
+    int64_t index_max_bytes;       /* roll when an index would pass it */
+    int64_t flush_messages;        /* INT64_MAX: no stricter than the group commit */
+    int64_t flush_ms;              /* likewise */
+    bool delete_old;               /* cleanup.policy has `delete` */
+    bool uses_reserve;             /* may be appended to while the disk is tight (manager.h) */
+    bool compact;                  /* cleanup.policy has `compact` */
+    int64_t compact_roll_bytes;    /* an active segment that large may be rolled to be cleaned */
+    double min_cleanable_ratio;    /* of dirty bytes to all: 0 .. 1 */
+    int64_t delete_retention_ms;   /* tombstones stay this long when they were cleaned first */
+    int64_t min_compaction_lag_ms; /* younger segments are not cleaned */
 };
 
 /* One batch to append. Caller's memory, borrowed until the last of the callbacks that are set. */

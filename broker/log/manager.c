@@ -1,6 +1,6 @@
 /* All logs of a shard: finding, opening, creating, deleting, stopping. The group commit is in
  * commit.c. */
-#include "broker/log/internal.h"
+#include "broker/log/compact.h"
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -30,9 +30,11 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     journal_init(&m->journal, options->store, options->diag, options->journal_file_bytes);
     list_init(&m->lru);
     list_init(&m->removals);
+    list_init(&m->to_clean);
     timer_init(&m->retention, retention_fire);
     timer_init(&m->checkpoint, checkpoint_fire);
     timer_init(&m->sync_again, sync_again_fire);
+    m->scrub = scrub_create(m);
     return m;
 }
 
@@ -52,10 +54,12 @@ void log_manager_destroy(struct log_manager *m)
     }
     check(m->works == 0);
     m->destroying = true;
+    scrub_destroy(m->scrub);
     timer_disarm(m->o.timers, &m->retention);
     timer_disarm(m->o.timers, &m->checkpoint);
     timer_disarm(m->o.timers, &m->sync_again);
     removals_forget(m);
+    compact_stop(m);
     commit_forget(m);
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
         free_log(map_value(e));
@@ -358,7 +362,9 @@ void log_manager_stop(struct log_manager *m, void (*done)(void *ctx), void *ctx)
     timer_disarm(m->o.timers, &m->retention);
     timer_disarm(m->o.timers, &m->checkpoint);
     timer_disarm(m->o.timers, &m->sync_again);
+    scrub_stop(m->scrub);
     removals_forget(m);
+    compact_stop(m);
     cut_tails(m);
     commit_submit(m);
     m->stop_work.run = stop_run;

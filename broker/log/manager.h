@@ -30,8 +30,11 @@ struct log_manager_options {
     int max_open_files; /* segment files held open at once; least recently used are closed */
     int64_t producer_id_expiration_ms;   /* producer.id.expiration.ms */
     int64_t retention_check_interval_ms; /* log.retention.check.interval.ms */
+    int64_t compact_memory_bytes;        /* log.cleaner.dedupe.buffer.size */
     int64_t checkpoint_interval_ms; /* log.flush.offset.checkpoint.interval.ms; armed only while
                                        something is dirty */
+    int64_t scrub_bytes_per_s;      /* rivulet.scrub.bytes.per.second; 0: none */
+    int64_t scrub_interval_ms;      /* rivulet.scrub.interval.ms */
     void (*unsubmitted)(
         void *ctx); /* something waits for log_manager_submit; called once until that is called */
     void *ctx;      /* for unsubmitted */
@@ -52,6 +55,10 @@ err log_manager_remove_strays(struct log_manager *m);
 /* Every log is open: the start ends. What the journal held is in the segments, and its files are
  * free again. Without this call there is no journal. */
 err log_manager_opened(struct log_manager *m);
+
+/* The start is over: sealed segments are checked in the background from here on, at once after an
+ * unclean stop. */
+void log_manager_start_scrub(struct log_manager *m);
 
 /* Hands everything that was appended in this loop turn to the writer: the server calls it once a
  * turn. */

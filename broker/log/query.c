@@ -239,14 +239,16 @@ static void query_done(struct work *work)
     struct log_query *q = j->q;
     struct log *log = j->log;
     struct log_manager *m = log->m;
-    bool gone = false; /* retention took a segment away meanwhile */
+    bool gone = false;     /* retention took a segment away meanwhile */
+    bool replaced = false; /* or it was cleaned: what was opened may be the new file */
     for (int32_t i = 0; i < j->part_count; i++) {
         gone = gone || j->parts[i].log.segment->removed;
+        replaced = replaced || j->parts[i].log.segment->replaced;
         file_use_end(&j->parts[i].log);
         file_use_end(&j->parts[i].index);
         file_use_end(&j->parts[i].timeindex);
     }
-    bool again = j->result != OK && gone && !log->closed;
+    bool again = ((j->result != OK && gone) || replaced) && !log->closed;
     bool max = j->max;
     q->result = j->result == ERR_NOT_FOUND   ? OK
                 : j->result == ERR_TRUNCATED ? ERR_CORRUPT

@@ -106,13 +106,74 @@ void segment_add_verified(struct segment *s, int64_t from, int64_t to)
     }
 }
 
+/* ---- batches that fail their checksum */
+
+bool segment_is_bad(const struct segment *s, int64_t position)
+{
+    for (int i = 0; i < s->bad_count && i < BAD_KNOWN; i++) {
+        if (s->bad[i] == position) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static int64_t first_bad_behind(const struct segment *s, int64_t position, int64_t to)
+{
+    for (int i = 0; i < s->bad_count && i < BAD_KNOWN; i++) {
+        if (position < s->bad[i] && s->bad[i] < to) {
+            to = s->bad[i];
+        }
+    }
+    return to;
+}
+
+void segment_mark_bad(struct segment *s, int64_t position)
+{
+    if (!s->bad) {
+        s->bad = mem_need(BAD_KNOWN * sizeof *s->bad);
+    }
+    s->bad[s->bad_count % BAD_KNOWN] = position;
+    s->bad_count++;
+}
+
+/* Nothing from `from` on counts as verified any more. */
+static void segment_distrust(struct segment *s, int64_t from)
+{
+    if (s->own_from < from) {
+        int64_t own = s->own_from;
+        s->own_from = INT64_MAX;
+        segment_add_verified(s, own, from);
+    }
+    s->own_from = INT64_MAX;
+    for (int i = 0; s->spans && i < SPANS; i++) {
+        s->spans[i].to = s->spans[i].to > from ? from : s->spans[i].to;
+        s->spans[i].from = s->spans[i].from > from ? from : s->spans[i].from;
+    }
+}
+
+void segment_note_bad(struct segment *s, int64_t position, int64_t offset)
+{
+    const struct log *log = s->log;
+    if (segment_is_bad(s, position)) {
+        return;
+    }
+    segment_mark_bad(s, position);
+    if (s->sealed) { /* what is being written is in the page cache as it came */
+        segment_distrust(s, position);
+    }
+    diag_log(log->m->o.diag, DIAG_ERROR, "batch_corrupt",
+             "dir=%s base=%lld position=%lld offset=%lld", log->dir, (long long)s->base_offset,
+             (long long)position, (long long)offset);
+}
+
 /* ---- log_read */
 
 /* Nothing from an offset to the end of a segment: the next one has it (a gap that compaction left),
  * unless rot ends this one. */
 static err behind_last(const struct segment *s, int64_t end)
 {
-    return s->bad_position == end ? ERR_CORRUPT : ERR_RANGE;
+    return segment_is_bad(s, end) ? ERR_CORRUPT : ERR_RANGE;
 }
 
 static err find_position(struct log *log, struct segment *s, struct walk *w, int64_t offset,
@@ -182,12 +243,11 @@ static err read_segment(struct log *log, struct segment *s, int64_t offset, size
     }
     if (e) {
         /* What the worker, too, cannot read is its to say: it looks on the device. */
-        return e == ERR_CORRUPT || e == ERR_TRUNCATED
-                   ? (s->bad_position >= 0 ? ERR_CORRUPT : ERR_AGAIN)
-                   : e;
+        return e == ERR_CORRUPT || e == ERR_TRUNCATED ? (s->bad_count > 0 ? ERR_CORRUPT : ERR_AGAIN)
+                                                      : e;
     }
     int64_t verified_to;
-    if (position == s->bad_position) {
+    if (segment_is_bad(s, position)) {
         return ERR_CORRUPT;
     }
     if (!segment_is_verified(s, position, &verified_to)) {
@@ -202,6 +262,7 @@ static err read_segment(struct log *log, struct segment *s, int64_t offset, size
     int64_t to = position + (int64_t)max_bytes;
     to = to > end ? end : to;
     to = to > verified_to ? verified_to : to;
+    to = first_bad_behind(s, position + (int64_t)first.size - 1, to);
     if (to < position + (int64_t)first.size || !is_resident(log, s, f->file, position, to)) {
         return ERR_AGAIN;
     }
@@ -356,7 +417,7 @@ static void warm_run(struct work *work)
     err e = scan_to_offset(&w, index, j->index_count, j->use.segment->base_offset, j->offset,
                            &position, &first);
     if (e == ERR_CORRUPT || e == ERR_TRUNCATED) {
-        j->bad_position = 0; /* no way to the batch: the file is broken before it */
+        j->bad_position = w.asked; /* no way to the batch: the file is broken before it */
         e = ERR_CORRUPT;
     } else if (!e) {
         e = warm_verify(j, position, first.size);
@@ -376,15 +437,21 @@ static void warm_done(struct work *work)
     struct log *log = s->log;
     struct log_manager *m = log->m;
     log_ref(log);
+    if (s->replaced && !log->closed) { /* cleaned meanwhile: what was opened may be the new file */
+        file_use_end(&j->use);
+        file_use_end(&j->index);
+        mem_free(j);
+        warm_begin(log, q, log_segment_at(log, q->offset));
+        log_unref(log);
+        manager_work_done(m);
+        return;
+    }
     if (j->result == ERR_NOT_FOUND) { /* the file went away meanwhile */
         j->result = log->closed ? ERR_CLOSED : s->removed ? ERR_RANGE : ERR_IO;
     }
     segment_add_verified(s, j->verified.from, j->verified.to);
-    if (j->bad_position >= 0 && j->bad_position != s->bad_position) {
-        s->bad_position = j->bad_position;
-        diag_log(m->o.diag, DIAG_ERROR, "batch_corrupt",
-                 "dir=%s base=%lld position=%lld offset=%lld", log->dir, (long long)s->base_offset,
-                 (long long)j->bad_position, (long long)j->bad_offset);
+    if (j->bad_position >= 0) {
+        segment_note_bad(s, j->bad_position, j->bad_offset);
     }
     int32_t next = log_segment_at(log, s->base_offset) + 1;
     bool goes_on = j->behind && !s->removed && behind_last(s, j->end) == ERR_RANGE &&

@@ -23,7 +23,7 @@
  * cut before anything is recorded
  *   R4  the journal is recycled after all logs are recovered and synced, never before
  */
-#include "broker/log/internal.h"
+#include "broker/log/compact.h"
 
 #include "base/bytes.h"
 #include "base/check.h"
@@ -41,6 +41,8 @@ struct listing {
     int32_t base_count;
     int64_t *snapshots; /* owned: offsets, rising */
     int32_t snapshot_count;
+    int64_t *swaps; /* owned: base offsets of *.log.swap */
+    int32_t swap_count;
     struct buf others; /* owned: names that do not belong here, each with its 0 */
 };
 
@@ -74,6 +76,8 @@ static void each_entry(void *arg, const struct store_entry *entry)
         add_number(&l->bases, &l->base_count, offset);
     } else if (parse_name(entry->name, ".snapshot", &offset)) {
         add_number(&l->snapshots, &l->snapshot_count, offset);
+    } else if (parse_name(entry->name, ".log.swap", &offset)) {
+        add_number(&l->swaps, &l->swap_count, offset);
     } else if (ends_with(entry->name, ".deleted") || ends_with(entry->name, ".cleaned") ||
                ends_with(entry->name, ".swap") || ends_with(entry->name, ".tmp")) {
         buf_add_str(&l->others, entry->name);
@@ -85,7 +89,9 @@ static void listing_finish(struct listing *l)
 {
     mem_free(l->bases);
     mem_free(l->snapshots);
+    mem_free(l->swaps);
     buf_finish(&l->others);
+    *l = (struct listing){.log = l->log};
 }
 
 static err remove_file(struct log *log, const char *name)
@@ -105,6 +111,22 @@ static err remove_segment_files(struct log *log, int64_t base_offset)
     for (int i = 0; i < 4 && !e; i++) {
         snprintf(name, sizeof name, "%020" PRId64 ".%s", base_offset, suffixes[i]);
         e = remove_file(log, name);
+    }
+    return e;
+}
+
+/* Lists the directory, and ends what a crash left of the cleaner's swaps. */
+static err list_files(struct listing *l)
+{
+    struct store *store = l->log->m->o.store;
+    err e = store->ops->list(store->ctx, l->log->dir, each_entry, l);
+    bool swaps = l->swap_count > 0;
+    for (int32_t i = 0; i < l->swap_count && !e; i++) {
+        e = swap_recover(l->log, l->swaps[i], l->bases, l->base_count);
+    }
+    if (!e && swaps) {
+        listing_finish(l);
+        e = store->ops->list(store->ctx, l->log->dir, each_entry, l);
     }
     return e;
 }
@@ -278,8 +300,9 @@ static void scan_index(struct scan *c, const struct batch_header *h)
 static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_header *h)
 {
     struct log *log = c->s->log;
-    /* What is durable ends with a batch. */
-    bool durable = c->next_offset < c->durable_from && c->durable_from < c->end_offset;
+    /* What is durable ends with a batch; where it was cleaned, with a gap perhaps. */
+    bool durable = c->next_offset < c->durable_from && c->durable_from < c->end_offset &&
+                   !(log->config.compact && h->base_offset >= c->durable_from);
     bool follows =
         batch_is_in_place(h, c->next_offset, durable ? c->durable_from : c->end_offset) &&
         h->base_offset + h->last_offset_delta - c->s->base_offset <= INT32_MAX;
@@ -427,7 +450,7 @@ static void fence(struct scan *c)
         c->durable_from = c->next_offset + 1; /* something was there: the next start knows */
     }
     log->fenced = true;
-    c->s->bad_position = c->position;
+    segment_mark_bad(c->s, c->position);
 }
 
 /* The file ends with a good batch, and more was durable: zeros say so to every later start, when
@@ -683,6 +706,11 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
                      .replay_from = snapshot < 0 ? 0 : snapshot,
                      .journal = journal_find(&log->m->journal, log_journal_id(log))};
     int64_t from = snapshot < checkpointed ? snapshot : checkpointed;
+    /* What is below the checkpoint is synced, and may have been cleaned since. */
+    while (c.journal && c.journal_next < c.journal->count &&
+           c.journal->batches[c.journal_next].offset < checkpointed) {
+        c.journal_next++;
+    }
     /* A checkpoint at the end of a full segment was before its seal: the last time entry, which the
      * next append made, is not synced. So from the last record below, not from the first above. */
     const int32_t first = from <= 0 ? 0 : log_segment_at(log, from - 1);
@@ -751,6 +779,7 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     const struct journal_log *journal = journal_find(&m->journal, log_journal_id(log));
     int64_t recovery_point =
         journal && journal->durable_end > checkpointed ? journal->durable_end : checkpointed;
+    log->saved_point = checkpointed;
     bool good = true;
     bool epochs_good = true;
     bool ended_there = false;
@@ -858,7 +887,7 @@ err log_recover(struct log *log, bool clean)
         e = e == ERR_EXISTS ? OK : e;
         e = e ? e : metadata_write(store, log->dir, log->id);
     }
-    e = e ? e : store->ops->list(store->ctx, log->dir, each_entry, &l);
+    e = e ? e : list_files(&l);
     for (size_t at = 0; !e && at < l.others.len; at += strlen(l.others.ptr + at) + 1) {
         e = remove_file(log, l.others.ptr + at);
     }

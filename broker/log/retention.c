@@ -319,7 +319,7 @@ static void ask_roll(struct log *log)
 
 void log_drop_below_start(struct log *log)
 {
-    while (is_below_start(log)) {
+    while (is_below_start(log) && !log->segments[0]->cleaning) { /* that one comes here again */
         remove_first(log, "segment_deleted");
     }
     const struct segment *active = log_active(log);
@@ -333,7 +333,8 @@ static void retain(struct log *log, int64_t now_ms)
 {
     int64_t total = log_size_bytes(log);
     int64_t start = log->start_offset;
-    while (log->segment_count > 1 && log->segments[1]->base_offset <= log->durable.offset) {
+    while (log->segment_count > 1 && !log->segments[0]->cleaning &&
+           log->segments[1]->base_offset <= log->durable.offset) {
         struct segment *s = log->segments[0];
         bool too_large =
             log->config.retention_bytes >= 0 && total - s->tail.size >= log->config.retention_bytes;

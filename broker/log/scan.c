@@ -15,6 +15,7 @@ bool batch_is_in_place(const struct batch_header *h, int64_t from, int64_t end)
 
 err walk_header(struct walk *w, int64_t position, struct batch_header *ret_header)
 {
+    w->asked = position;
     if (position + BATCH_HEADER_SIZE > w->end) {
         return position >= w->end ? ERR_NOT_FOUND : ERR_TRUNCATED;
     }

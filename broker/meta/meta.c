@@ -116,7 +116,7 @@ err meta_open(const struct meta_options *options, struct meta **ret_meta)
     list_init(&m->started);
     list_init(&m->id_waits);
     struct log_config config;
-    meta_log_config(&config);
+    meta_log_config(options->config, &config);
     err e = log_manager_open_log(options->logs, str_of(meta_log_name), meta_log_id, 0, &config,
                                  options->clean);
     if (e == OK) {

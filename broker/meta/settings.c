@@ -14,10 +14,16 @@ void topic_log_config(const struct topic_config *t, bool internal, struct log_co
         .flush_ms = t->flush_ms,
         .delete_old = (t->cleanup & CONFIG_CLEANUP_DELETE) != 0,
         .uses_reserve = internal,
+        .compact = (t->cleanup & CONFIG_CLEANUP_COMPACT) != 0,
+        .compact_roll_bytes = t->compact_roll_bytes,
+        .min_cleanable_ratio = t->min_cleanable_ratio,
+        .delete_retention_ms = t->delete_retention_ms,
+        .min_compaction_lag_ms = t->min_compaction_lag_ms,
     };
 }
 
-void meta_log_config(struct log_config *ret_config)
+/* Only a start reads it, from its first record to its last: nobody could miss a tombstone. */
+void meta_log_config(const struct config *config, struct log_config *ret_config)
 {
     *ret_config = (struct log_config){
         .segment_bytes = 100 << 20,
@@ -31,6 +37,11 @@ void meta_log_config(struct log_config *ret_config)
         .flush_ms = INT64_MAX,
         .delete_old = false,
         .uses_reserve = true,
+        .compact = true,
+        .compact_roll_bytes = config->compact_roll_bytes,
+        .min_cleanable_ratio = config->min_cleanable_ratio,
+        .delete_retention_ms = 0,
+        .min_compaction_lag_ms = 0,
     };
 }
 

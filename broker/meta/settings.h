@@ -6,7 +6,8 @@
 #include "broker/log/log.h"
 
 void topic_log_config(const struct topic_config *t, bool internal, struct log_config *ret_config);
-void meta_log_config(struct log_config *ret_config); /* of the metadata log: kept for ever */
+void meta_log_config(const struct config *config,
+                     struct log_config *ret_config); /* of the metadata log: kept for ever */
 
 /* The settings of a topic that was asked for. ERR_UNSUPPORTED with `text`: an unknown or bad one,
  * or compaction, which only internal topics may ask for until there is any. */

@@ -94,9 +94,10 @@ void conn_close(struct conn *c, enum conn_end why, const char *reason)
     char peer[NET_ADDRESS_SIZE];
     net_format_peer(&c->peer, peer);
     bool theirs = why == CONN_END_BROKEN || why == CONN_END_STALLED;
-    char text[DIAG_ESCAPED_SIZE];
+    char text[DIAG_QUOTED_SIZE];
     diag_log(net->options.diag, theirs ? DIAG_WARN : DIAG_DEBUG, "connection_closed",
-             "peer=%s reason=%s", peer, diag_escape(str_of(reason), text));
+             "peer=%s reason=%s", peer,
+             diag_quote(reason, text)); /* whole: a limit's name is at its end */
     conn_forget_partial(c);
     slab_unref(c->rest);
     c->rest = NULL;

@@ -463,6 +463,9 @@ static err open_logs(struct server *s)
         .producer_id_expiration_ms = s->config->producer_id_expiration_ms,
         .retention_check_interval_ms = s->config->retention_check_ms,
         .checkpoint_interval_ms = s->config->checkpoint_ms,
+        .scrub_bytes_per_s = s->config->scrub_bytes_per_s,
+        .scrub_interval_ms = s->config->scrub_interval_ms,
+        .compact_memory_bytes = s->config->compact_memory_bytes,
         .unsubmitted = appends_wait,
         .ctx = s,
     };
@@ -494,6 +497,8 @@ static err open_logs(struct server *s)
     e = coord_load(s->coord);
     if (e) {
         diag_log(s->o.diag, DIAG_ERROR, "start_failed", "what=groups error=\"%s\"", err_text(e));
+    } else {
+        log_manager_start_scrub(s->logs);
     }
     return e;
 }

@@ -81,6 +81,7 @@ void broker_kit_init(struct broker_kit *k, uint64_t seed, const char *const *set
     log_kit_init(&k->logs, seed);
     check(config_load(&input, NULL, &why, &k->config) == OK);
     buf_finish(&why);
+    k->logs.compact_memory_bytes = k->config->compact_memory_bytes;
 }
 
 void broker_kit_finish(struct broker_kit *k)
@@ -228,23 +229,29 @@ void broker_kit_send(struct broker_kit *k, const void *frame, size_t size)
     broker_kit_settle(k);
 }
 
+static bool busy_workers(struct sim_worker *const all[3])
+{
+    return !sim_worker_idle(all[0]) || !sim_worker_idle(all[1]) || !sim_worker_idle(all[2]);
+}
+
 void broker_kit_settle(struct broker_kit *k)
 {
     struct sim_worker *const all[] = {&k->logs.writer, &k->logs.syncer, &k->logs.reader};
     bool busy = true;
-    for (int again = 0; busy; again += log_kit_sync_again(&k->logs)) {
+    for (int again = 0; busy;) {
         check(again < 100);
         busy = sessions_run(&k->sessions);
         log_manager_submit(k->logs.m);
-        for (int i = 0; i < 3; i++) {
-            busy = !sim_worker_idle(all[i]) || busy;
-        }
+        busy = busy_workers(all) || busy;
         sim_workers_drain(all, 3, &k->logs.rng);
         if (k->closed_by_broker && k->session) {
             close_session(k);
             busy = true;
         }
-        busy = busy || timer_armed(&k->logs.m->sync_again);
+        /* A process that has ended tries nothing again. */
+        bool ended = sim_store_is_down(k->logs.sim);
+        busy = busy || (timer_armed(&k->logs.m->sync_again) && !ended);
+        again += !ended && log_kit_sync_again(&k->logs);
     }
 }
 

@@ -10,7 +10,10 @@
 
 static void write_line(void *ctx, const char *line, size_t size)
 {
-    const struct log_kit *k = ctx;
+    struct log_kit *k = ctx;
+    if (k->keeps_lines) {
+        buf_add(&k->lines, line, size);
+    }
     if (k->printed) {
         fwrite(line, 1, size, stderr);
     }
@@ -42,6 +45,7 @@ void log_kit_init(struct log_kit *k, uint64_t seed)
         .flush_ms = INT64_MAX,
         .delete_old = true,
     };
+    k->compact_memory_bytes = 1 << 20;
     for (int i = 0; i < LOG_KIT_LOGS; i++) {
         k->ids[i].b[0] = 1;
         k->ids[i].b[15] = (uint8_t)(i + 1);
@@ -60,6 +64,7 @@ void log_kit_finish(struct log_kit *k)
         log_kit_stop(k);
     }
     timers_finish(&k->timers);
+    buf_finish(&k->lines);
     sim_store_destroy(k->sim);
 }
 
@@ -81,6 +86,9 @@ void log_kit_create(struct log_kit *k)
         .producer_id_expiration_ms = 86400000,
         .retention_check_interval_ms = 1000,
         .checkpoint_interval_ms = 1000,
+        .scrub_bytes_per_s = k->scrub_bytes_per_s,
+        .scrub_interval_ms = k->scrub_interval_ms,
+        .compact_memory_bytes = k->compact_memory_bytes,
     };
     k->m = log_manager_create(&o);
 }
@@ -103,6 +111,8 @@ err log_kit_start(struct log_kit *k, int logs, bool clean)
     if (e) {
         log_manager_destroy(k->m);
         k->m = NULL;
+    } else {
+        log_manager_start_scrub(k->m);
     }
     return e;
 }

@@ -22,11 +22,16 @@ struct log_kit {
     struct diag diag;
     struct log_manager *m; /* NULL: stopped */
     struct log_config config;
+    int64_t compact_memory_bytes;  /* the cleaner's */
     struct uuid ids[LOG_KIT_LOGS]; /* of topics "t0", "t1", ...; partition 0 */
     int64_t journal_file_bytes;    /* small: it wraps around soon */
     int journal_files;
-    int32_t epoch; /* start number */
-    bool printed;  /* log lines go to standard error */
+    int32_t epoch;             /* start number */
+    int64_t scrub_bytes_per_s; /* 0, as it begins: no scrub */
+    int64_t scrub_interval_ms;
+    bool printed;     /* log lines go to standard error */
+    struct buf lines; /* owned; all of them, if it keeps them */
+    bool keeps_lines;
 };
 
 void log_kit_init(struct log_kit *k, uint64_t seed);

@@ -11,7 +11,8 @@ from suite_kcat import kcat
 from suite_tools import tool
 
 NEEDS = ("java", "kcat", "zstd")
-SETTINGS = ("log.index.interval.bytes=1000",)
+SETTINGS = ("log.index.interval.bytes=1000", "log.flush.offset.checkpoint.interval.ms=10", "rivulet.log.compact.roll.bytes=1000",
+            "offsets.topic.num.partitions=2")
 RECORDS = 600  # a topic, of 16 KB each that no codec makes smaller than a third: several segments of a MiB
 COMPLAINTS = ("Mismatches in", "Non-consecutive", "timestamp mismatch", "out of order timestamp", "isvalid: false", "Exception",
               "corrupt", "Invalid", "Could not", "Duplicate timestamp")
@@ -44,6 +45,8 @@ def fill(ctx):
             ctx.run(kcat(ctx, "-P", "-t", topic_of(codec), "-K", ":", "-z", codec, "-X", "enable.idempotence=true",
                          "-X", "batch.num.messages=2"), data)
     ctx.run(kcat(ctx, "-G", "files-group", topic_of("none"), "-e", "-q", "-X", "auto.offset.reset=earliest", "-c", "20"))
+    for n in range(40):
+        ctx.run([rivulet, "-b", ctx.address, "consume", topic_of("none"), "-g", f"files-again-{n % 4}", "-n", "1"])
     ctx.broker.stop()
 
 
@@ -53,10 +56,12 @@ def files(ctx, topic, suffix):
     return found
 
 
-def kafka_dump(ctx, paths, *more):
+def kafka_dump(ctx, paths, *more, gaps=False):
     text = tool(ctx, "dump", "--files", ",".join(str(p) for p in paths), *more, errors=True)
     # Of every segment but a log's first the tool says this, of Kafka's own as well.
     text = re.sub(r"^Non-consecutive offsets in .*/0*(\d+)\.log\n  -1 is followed by \1$", "", text, flags=re.M)
+    if gaps:  # cleaning leaves them, and the tool says it of Kafka's cleaned segments too
+        text = re.sub(r"^Non-consecutive offsets in .*\n(  -?\d+ is followed by \d+\n?)+", "", text, flags=re.M)
     for complaint in COMPLAINTS:
         that(complaint not in text, f"Kafka's dump says {complaint!r}\n" + "\n".join(a for a in text.splitlines() if complaint in a))
     return text
@@ -131,8 +136,21 @@ def offsets_topic(ctx):
     """Kafka decodes our __consumer_offsets with its own record classes."""
     logs = [p for p in ctx.broker.data.glob("__consumer_offsets-*/*.log") if p.stat().st_size]
     that(logs, "no group has written anything")
-    text = kafka_dump(ctx, logs, "--offsets-decoder")
+    text = kafka_dump(ctx, logs, "--offsets-decoder", gaps=True)
     that(f'"topic":"{topic_of("none")}"' in text and '"group":"files-group"' in text, f"offsets that Kafka decoded: {text[-1500:]}")
+
+
+def cleaned(ctx):
+    """Of a compacted log Kafka reads the same batches and records as we do, and finds nothing but gaps; its indexes are right."""
+    logs = [p for p in ctx.broker.data.glob("__consumer_offsets-*/*.log") if p.stat().st_size]
+    ours = [e for e in ctx.dump(*logs) if e["kind"] == "batch"]
+    that(sum(e["count"] for e in ours) < max(e["last_offset"] for e in ours), "the cleaner has removed nothing")
+    text = kafka_dump(ctx, logs, "--deep-iteration", gaps=True)
+    theirs = [dict(re.findall(r"(\w+): (\S+)", line)) for line in text.splitlines() if line.startswith("baseOffset:")]
+    same([(str(e["base_offset"]), str(e["last_offset"]), str(e["count"]), str(e["size_bytes"]), "true") for e in ours],
+         [(t["baseOffset"], t["lastOffset"], t["count"], t["size"], t["isvalid"]) for t in theirs], "batches")
+    for suffix in ("index", "timeindex"):
+        kafka_dump(ctx, [p.with_suffix(f".{suffix}") for p in logs], "--verify-index-only")
 
 
 # ---- what Kafka wrote
@@ -209,6 +227,7 @@ def run(ctx):
     ctx.test("Kafka's verification sees an index entry that is wrong", wrong_index_is_seen, ctx)
     ctx.test("Kafka reads our producer snapshots", snapshots, ctx)
     ctx.test("Kafka decodes our __consumer_offsets", offsets_topic, ctx)
+    ctx.test("Kafka reads a log that was cleaned", cleaned, ctx)
     ctx.test("our dump reads what Kafka wrote and stopped", kafka_wrote, ctx, "clean")
     ctx.test("our dump reads what Kafka wrote and was killed over", kafka_wrote, ctx, "killed")
     ctx.test("our dump sees a byte that is wrong", cut_is_seen, ctx)

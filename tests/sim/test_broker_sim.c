@@ -8,7 +8,8 @@
  *   - a start on a disk with room never fails, and after a clean stop topics, groups and offsets
  * are as they were (a topic whose creation could be neither finished nor undone may come to be)
  *
- * SEED=n runs that seed alone; RUNS=n sets how many are run. A failure prints its seed.
+ * SEED=n runs that seed alone; RUNS=n sets how many are run, FIRST=n from which on. A failure
+ * prints its seed.
  */
 #include "base/check.h"
 #include "base/mem.h"
@@ -239,8 +240,22 @@ static void step(struct world *w)
 
 static void run(uint64_t seed, uint64_t *ret_answers)
 {
-    static const char *const sets[] = {"offsets.topic.num.partitions=2", "num.partitions=2",
-                                       "rivulet.partitions.max=12", NULL};
+    /* Cleaning is made frequent, in maps that hold one key, a few, or all. */
+    static const char *const rolls[] = {"rivulet.log.compact.roll.bytes=1",
+                                        "rivulet.log.compact.roll.bytes=500",
+                                        "rivulet.log.compact.roll.bytes=4000"};
+    static const char *const maps[] = {"log.cleaner.dedupe.buffer.size=1",
+                                       "log.cleaner.dedupe.buffer.size=200",
+                                       "log.cleaner.dedupe.buffer.size=100000"};
+    const char *const sets[] = {
+        "offsets.topic.num.partitions=2",
+        "num.partitions=2",
+        "rivulet.partitions.max=12",
+        rolls[seed % 3],
+        maps[seed / 3 % 3],
+        seed % 2 ? "log.cleaner.delete.retention.ms=0" : "log.cleaner.delete.retention.ms=30000",
+        seed % 4 ? "log.cleaner.min.cleanable.ratio=0.2" : "log.cleaner.min.cleanable.ratio=0",
+        NULL};
     struct world *w = mem_need_zero(1, sizeof *w);
     rng_init(&w->rng, seed);
     broker_kit_init(&w->k, seed, sets);
@@ -291,7 +306,8 @@ static void a_broker_keeps_its_word_whatever_happens(void **state)
     (void)state;
     const char *seed = getenv("SEED");
     const char *runs = getenv("RUNS");
-    uint64_t first = seed ? strtoull(seed, NULL, 10) : 1;
+    const char *from = getenv("FIRST");
+    uint64_t first = seed ? strtoull(seed, NULL, 10) : from ? strtoull(from, NULL, 10) : 1;
     uint64_t count = seed ? 1 : runs ? strtoull(runs, NULL, 10) : 300;
     uint64_t answers = 0;
     for (uint64_t i = first; i < first + count; i++) {

@@ -772,8 +772,8 @@ static const char *run(uint64_t seed, bool verbose)
 static void a_group_survives_a_bad_network(void **state)
 {
     (void)state;
-    const char *one = getenv("SEED"), *many = getenv("RUNS");
-    uint64_t first = one ? strtoull(one, NULL, 10) : 1;
+    const char *one = getenv("SEED"), *many = getenv("RUNS"), *from = getenv("FIRST");
+    uint64_t first = one ? strtoull(one, NULL, 10) : from ? strtoull(from, NULL, 10) : 1;
     uint64_t runs = one ? 1 : many ? strtoull(many, NULL, 10) : 2000;
     volatile uint64_t *current =
         mmap(NULL, sizeof *current, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

@@ -564,6 +564,55 @@ static void an_abort_waits_for_what_is_on_its_way(void **state)
     }
 }
 
+struct other {
+    struct stage *stage;
+    int abort_code, offsets_code;
+};
+
+/* While rv_txn_commit waits on the test's thread. */
+static void *call_meanwhile(void *ctx)
+{
+    struct other *o = ctx;
+    struct stage *s = o->stage;
+    struct rv_error e;
+    const struct rv_partition at = {.topic = "t", .partition = 0, .offset = 1};
+    while (look(s).strike.count) { /* until the record is held */
+        pthread_mutex_lock(&s->proxy.lock);
+        if (s->proxy.held > 0) {
+            s->model.strike.count = 0;
+        }
+        pthread_mutex_unlock(&s->proxy.lock);
+    }
+    rv_lock(s->client);
+    o->abort_code = rv_txn_abort(s->producer, 0, &e);
+    o->offsets_code = rv_txn_offsets(s->producer, s->consumer, &at, 1, 0, &e);
+    rv_unlock(s->client);
+    proxy_release(&s->proxy);
+    return NULL;
+}
+
+static void a_call_that_waits_keeps_other_threads_out(void **state)
+{
+    (void)state;
+    struct stage *s = stage_open(2);
+    struct other o = {.stage = s};
+    pthread_t thread;
+    good(s, rv_thread_start(s->client, &s->error));
+    rv_lock(s->client);
+    init(s);
+    strike_with(s, (struct txn_strike){.api = TXN_MODEL_PRODUCE, .action = PROXY_HOLD, .count = 1});
+    fill(s, 1);
+    assert_int_equal(pthread_create(&thread, NULL, call_meanwhile, &o), 0);
+    commit(s); /* what is held is cut, and asked for again */
+    rv_unlock(s->client);
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    assert_int_equal(o.abort_code, RV_E_STATE);
+    assert_int_equal(o.offsets_code, RV_E_STATE);
+    assert_int_equal(look(s).commits, 1);
+    rv_thread_stop(s->client);
+    stage_close(s);
+}
+
 static void a_storm_breaks_no_rule(void **state)
 {
     (void)state;
@@ -646,6 +695,7 @@ int main(void)
         cmocka_unit_test(an_abort_waits_for_requests_whose_records_timed_out),
         cmocka_unit_test(a_partition_that_may_have_been_added_is_ended),
         cmocka_unit_test(offsets_that_nobody_knows_of_are_aborted),
+        cmocka_unit_test(a_call_that_waits_keeps_other_threads_out),
         cmocka_unit_test(a_storm_breaks_no_rule),
         cmocka_unit_test(weak_options_do_not_go_with_transactions),
         cmocka_unit_test(rivulet_says_at_once_that_it_has_no_transactions),

@@ -5,12 +5,14 @@
 #include "base/mem.h"
 #include "broker/coord/records.h"
 #include "broker/group/group.h"
+#include "broker/log/internal.h"
 #include "protocol/wire.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -642,6 +644,72 @@ static void groups_are_in_the_partition_that_kafka_chooses(void **state)
     }
 }
 
+/* ---- what a start reads ---- */
+
+struct said {
+    long long records; /* that the last start replayed */
+    long long ms;
+    long long cleanings;
+};
+
+static void listen_to(void *ctx, const char *line, size_t size)
+{
+    struct said *s = ctx;
+    char text[400];
+    snprintf(text, sizeof text, "%.*s", (int)size, line);
+    const char *at = strstr(text, "groups_loaded");
+    if (at && (at = strstr(at, "records="))) {
+        s->records = strtoll(at + 8, NULL, 10);
+        at = strstr(at, "ms=");
+        s->ms = at ? strtoll(at + 3, NULL, 10) : -1;
+    }
+    s->cleanings += strstr(text, "log_cleaned") != NULL;
+}
+
+static void a_start_reads_what_the_commits_have_left_and_not_their_history(void **state)
+{
+    (void)state;
+    enum { COMMITS = 100000, GROUPS = 200 };
+    struct broker_kit *k = fresh_with(NULL);
+    struct said said = {.records = -1};
+    k->logs.diag.write = listen_to;
+    k->logs.diag.ctx = &said;
+    for (int i = 0; i < COMMITS; i++) {
+        char group[32];
+        snprintf(group, sizeof group, "group-%d", i % GROUPS);
+        assert_int_equal(commit(k, group, "orders", i), GROUP_OK);
+        if (i % 1000 == 999) {
+            broker_kit_advance(k, 1000);
+        }
+    }
+    broker_kit_advance(k, 5000);
+    int64_t bytes = 0;
+    int32_t segments = 0;
+    for (int32_t p = 0; p < 50; p++) {
+        struct uuid id = meta_find(k->meta, STR(COORD_TOPIC))->id;
+        struct log *log = log_manager_find(k->logs.m, id, p);
+        segments += log->segment_count;
+        bytes += log_size_bytes(log);
+    }
+    for (int how = -1; how <= SIM_CUT_TEAR; how++) {
+        restart(k, how);
+        for (int i = COMMITS - GROUPS; i < COMMITS; i++) {
+            char group[32];
+            snprintf(group, sizeof group, "group-%d", i % GROUPS);
+            assert_int_equal(offset_of(k, group, "orders"), i);
+        }
+    }
+    print_message("%d commits in %d groups: %d segments, %lld bytes, %lld records replayed in %lld "
+                  "ms, %lld cleanings\n",
+                  COMMITS, GROUPS, segments, (long long)bytes, said.records, said.ms,
+                  said.cleanings);
+    assert_true(said.cleanings > 0);
+    assert_true(segments <= 50 * 4);
+    assert_true(said.records < COMMITS / 3);
+    assert_true(bytes < 50 * 2 * 65536);
+    done(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -658,6 +726,7 @@ int main(void)
         cmocka_unit_test(a_stopping_coordinator_answers_who_waits),
         cmocka_unit_test(a_partition_that_cannot_be_read_refuses_its_groups_and_no_others),
         cmocka_unit_test(a_power_cut_at_any_operation_keeps_every_answered_commit),
+        cmocka_unit_test(a_start_reads_what_the_commits_have_left_and_not_their_history),
         cmocka_unit_test(offset_records_are_byte_for_byte_as_kafka_writes_them),
         cmocka_unit_test(group_records_are_byte_for_byte_as_kafka_writes_them),
         cmocka_unit_test(groups_are_in_the_partition_that_kafka_chooses),

@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include <cmocka.h>
 
@@ -728,9 +729,76 @@ static void a_start_fails_at_no_operation_without_saying_so(void **state)
     }
 }
 
+/* ---- the metadata log is cleaned as any other */
+
+static int compare_text(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Topics with id, partitions and version, in the order of their names. */
+static void tell_topics(struct broker_kit *k, char lines[8][160])
+{
+    memset(lines, 0, 8 * sizeof lines[0]);
+    assert_true(meta_topic_count(k->meta) < 8);
+    for (int32_t i = 0; i < meta_topic_count(k->meta); i++) {
+        const struct topic *t = meta_topic_at(k->meta, i);
+        char id[UUID_TEXT_SIZE];
+        uuid_to_text(t->id, id);
+        snprintf(lines[i], sizeof lines[i], "%.*s %s %d v%d %lld", STR_ARG(t->name), id,
+                 t->partition_count, t->version, (long long)t->config->retention_ms);
+    }
+    qsort(lines, 8, sizeof lines[0], compare_text);
+}
+
+static void a_cleaned_metadata_log_says_what_the_whole_one_said(void **state)
+{
+    (void)state;
+    static const char *const sets[] = {"rivulet.log.compact.roll.bytes=500",
+                                       "log.cleaner.min.cleanable.ratio=0.2", NULL};
+    for (uint64_t seed = 1; seed <= 10; seed++) {
+        struct broker_kit *k = mem_need(sizeof *k);
+        char before[8][160];
+        char after[8][160];
+        broker_kit_init(k, seed, sets);
+        assert_int_equal(broker_kit_start(k, false), OK);
+        for (int i = 0; i < 120; i++) {
+            char name[8];
+            snprintf(name, sizeof name, "t%d", (int)rng_below(&k->logs.rng, 4));
+            if (meta_find(k->meta, str_of(name))) {
+                assert_int_equal(drop(k, name), OK);
+            } else {
+                struct config_pair pair = {STR("retention.ms"), STR("100000")};
+                assert_int_equal(create(k, name, 1, &pair, i & 1), OK);
+            }
+            if (i % 8 == 7) {
+                broker_kit_advance(k, 1000);
+            }
+        }
+        broker_kit_advance(k, 1000);
+        struct uuid id = {.b[15] = 1};
+        const struct log *log = log_manager_find(k->logs.m, id, 0);
+        assert_true(log_high_watermark(log) >= 120);
+        assert_true(log_size_bytes(log) < 3000); /* of some 15,000 */
+        tell_topics(k, before);
+        for (int how = -1; how <= SIM_CUT_TEAR; how++) {
+            if (how < 0) {
+                broker_kit_stop(k);
+            } else {
+                broker_kit_crash(k, (enum sim_cut)how);
+            }
+            assert_int_equal(broker_kit_start(k, how < 0), OK);
+            tell_topics(k, after);
+            assert_memory_equal(before, after, sizeof before);
+        }
+        done(k);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_cleaned_metadata_log_says_what_the_whole_one_said),
         cmocka_unit_test(a_topic_is_there_with_its_logs_over_every_restart),
         cmocka_unit_test(names_are_checked_and_collide_as_in_kafka),
         cmocka_unit_test(limits_are_named_and_given_back_by_deletions),

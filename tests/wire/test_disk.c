@@ -159,10 +159,12 @@ static void a_full_disk_refuses_produces_serves_the_rest_and_goes_on_by_itself(v
     int64_t count = put_until_full(k, "t");
     assert_true(count > 10);
     fill_disk(k);
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 50; i++) {
         assert_code(wire_put(k->c, "t", BATCH(k->c, .value_size = VALUE_SIZE))->error_code,
                     KERR_KAFKA_STORAGE_ERROR);
+        wire_forget(k->c);
     }
+    program_await(k->p, "event=write_failed");
     expect_all_there(k, "t", count);
     assert_code(wire_topic_info(k->c, "t")->error_code, KERR_NONE);
     struct heartbeat_request *q = NEW(k->c, heartbeat_request);
@@ -173,6 +175,12 @@ static void a_full_disk_refuses_produces_serves_the_rest_and_goes_on_by_itself(v
     make_room(k);
     /* As if nothing had been: the next offset is the next. */
     assert_int_equal(wire_put_good(k->c, "t", BATCH(k->c, .value_size = 10000)), count);
+    assert_int_equal(kill(k->p->pid, SIGTERM), 0);
+    assert_int_equal(program_wait(k->p), 0);
+    const char *said =
+        strstr(buf_text(&k->p->errors), "event=write_failed"); /* once, not 51 times */
+    assert_non_null(said);
+    assert_null(strstr(said + 1, "event=write_failed"));
     assert_logfmt(buf_text(&k->p->errors));
 }
 

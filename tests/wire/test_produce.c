@@ -28,8 +28,8 @@ enum {
 
 static int setup(void **state)
 {
-    return wire_fixture_create(state,
-                               (const char *const[]){"socket.request.max.bytes=10000000", NULL});
+    return wire_fixture_create(
+        state, (const char *const[]){"rivulet.batch.inflated.max.bytes=10000000", NULL});
 }
 
 static int64_t now_ms(void)
