@@ -188,6 +188,10 @@ static void piece_end(struct scrub *s)
 {
     struct segment *g = s->segment;
     int64_t good_to = s->left || s->result ? s->batch_position : s->at;
+    if (g->removed || g->log->destroyed) { /* or cleaned: what was opened may be the new file */
+        leave_segment(s);
+        return;
+    }
     if (s->result && s->result != ERR_CORRUPT) {
         bool gone = g->removed || g->log->destroyed;
         if (!gone && s->all_failed++ == 0) { /* the others of this pass are counted */

@@ -5,6 +5,7 @@ broker_log=$(mktemp)
 broker_start() { # DATA [ARGUMENT...]
     local data=$1
     shift
+    : >"$broker_log" # before it is read: the address of the last one is no address
     build/rivuletd --data "$data" --listen 127.0.0.1:0 "$@" 2>"$broker_log" &
     broker_pid=$!
     until address=$(sed -n 's/.*event=listening addr=//p' "$broker_log") && [ -n "$address" ]; do
