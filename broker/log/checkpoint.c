@@ -4,7 +4,9 @@
  * producers in a snapshot, epochs in their file; then the recovery points of all are written at
  * once (offset_files.c). (K1) A recovery point is never above what a checkpoint of that log made
  * durable. It runs on the reader, so that commits do not wait for it; the last one, at a stop,
- * takes every log.
+ * takes every log. A file of the journal is free when a checkpoint has
+ * synced the segments that it stands for; that one, more frequent, does nothing else. Each log is a
+ * work item of its own, so that reads and other loads of the device come in between.
  */
 #include "broker/log/compact.h"
 
@@ -23,12 +25,13 @@ struct checkpoint {
     void (*done)(struct log_manager *m);
     struct log **logs; /* owned, with a reference each: still to be done */
     size_t log_count;
+    enum checkpoint_kind kind;
     bool changed; /* some recovery point has moved */
     bool failed;  /* something of it was not written */
 
     /* the one that is under way */
     struct log *log;
-    struct file_use *uses; /* owned: index files to sync */
+    struct file_use *uses; /* owned: files to sync */
     size_t use_count;
     struct buf snapshot;  /* owned; empty: none is needed */
     struct buf epochs;    /* owned; likewise */
@@ -58,7 +61,7 @@ static void log_run(struct work *work)
         e = e ? e : store->ops->sync(store->ctx, c->uses[i].file);
         e = e == ERR_NOT_FOUND ? OK : e; /* retention took the segment meanwhile */
     }
-    if (!e && c->use_count) {
+    if (!e && c->use_count && c->kind != CHECKPOINT_JOURNAL) {
         e = store->ops->sync_dir(store->ctx, dir);
     }
     if (!e && c->snapshot.len) {
@@ -91,9 +94,13 @@ static void log_done(struct work *work)
             c->failed = true;
         }
         for (size_t i = 0; i < c->use_count; i++) {
-            c->uses[i].segment->index_dirty = true;
+            struct segment *s = c->uses[i].segment;
+            bool is_index = c->uses[i].kind != FILE_LOG;
+            s->index_dirty = s->index_dirty || is_index;
+            s->journalled = s->journalled || !is_index;
+            log->journalled = log->journalled || !is_index;
         }
-    } else {
+    } else if (c->kind != CHECKPOINT_JOURNAL) {
         log->recovery_point = c->offset;
         log->checkpointed_bytes = c->bytes;
         log->snapshot_offset = c->snapshot.len ? c->offset : log->snapshot_offset;
@@ -114,13 +121,30 @@ static void log_done(struct work *work)
     manager_work_done(m);
 }
 
+/* What the journal has is in the page cache, and not synced. */
+static void collect_segments(struct checkpoint *c, struct log *log)
+{
+    for (int32_t i = 0; i < log->segment_count; i++) {
+        struct segment *s = log->segments[i];
+        if (s->journalled) {
+            file_use_begin(&c->uses[c->use_count++], s, FILE_LOG, STORE_WRITE);
+        }
+        s->journalled = false;
+    }
+    log->journalled = false;
+}
+
 static void collect(struct checkpoint *c, struct log *log)
 {
     c->offset = log->durable.offset;
     c->bytes = log->appended_bytes;
     c->old_snapshot = log->snapshot_offset;
     c->epoch_count = log->epoch_count;
-    c->uses = mem_need_zero((size_t)log->segment_count * 2, sizeof *c->uses);
+    c->uses = mem_need_zero((size_t)log->segment_count * FILE_KINDS, sizeof *c->uses);
+    collect_segments(c, log); /* K1 */
+    if (c->kind == CHECKPOINT_JOURNAL) {
+        return;
+    }
     for (int32_t i = 0; i < log->segment_count; i++) {
         struct segment *s = log->segments[i];
         if (s->index_dirty && s->index_written) {
@@ -167,6 +191,7 @@ static void finish(struct checkpoint *c)
     buf_finish(&c->snapshot);
     buf_finish(&c->epochs);
     m->final_failed = m->final_begun && c->failed;
+    m->checkpoint_failed = c->failed;
     mem_free(c->logs);
     mem_free(c);
     m->checkpointing = NULL;
@@ -217,25 +242,30 @@ static bool has_dirty_index(const struct log *log)
     return false;
 }
 
-static bool is_due(const struct log *log, bool final)
+static bool is_due(const struct log *log, enum checkpoint_kind kind)
 {
-    if (!final) {
+    if (kind == CHECKPOINT_JOURNAL) {
+        return log->journalled;
+    }
+    if (kind == CHECKPOINT_PERIODIC) {
         return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH ||
                compact_wants_checkpoint(log);
     }
     return log->recovery_point < log->durable.offset || log->epochs_dirty || has_dirty_index(log) ||
-           (log->snapshot_offset < 0 && log->durable.offset > 0);
+           log->journalled || (log->snapshot_offset < 0 && log->durable.offset > 0);
 }
 
-void checkpoint_start(struct log_manager *m, bool final, void (*done)(struct log_manager *m))
+void checkpoint_start(struct log_manager *m, enum checkpoint_kind kind,
+                      void (*done)(struct log_manager *m))
 {
     struct checkpoint *c = mem_need_zero(1, sizeof *c);
     c->m = m;
+    c->kind = kind;
     c->done = done;
     c->logs = mem_need((map_count(&m->logs) + 1) * sizeof(struct log *));
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
         struct log *log = map_value(e);
-        if (is_due(log, final)) {
+        if (is_due(log, kind)) {
             log_ref(log);
             c->logs[c->log_count++] = log;
         }
@@ -247,6 +277,7 @@ void checkpoint_start(struct log_manager *m, bool final, void (*done)(struct log
 static void periodic_done(struct log_manager *m)
 {
     checkpoint_arm(m);
+    journal_tend(m);
     manager_check_stopped(m);
 }
 
@@ -255,7 +286,7 @@ void checkpoint_fire(struct timer *timer)
     struct log_manager *m = list_entry(timer, struct log_manager, checkpoint);
     if (!m->checkpointing && !m->stopping && !m->dead) {
         m->checkpoint_due = false;
-        checkpoint_start(m, false, periodic_done);
+        checkpoint_start(m, CHECKPOINT_PERIODIC, periodic_done);
     }
 }
 

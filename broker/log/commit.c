@@ -2,9 +2,11 @@
  * together.
  *
  * A write group is made of parts: consecutive batches of one log in one segment. Parts of one log
- * are run in order, and the first that fails takes those behind it along. A sync group is the
- * segments that were written since the last one; when all of them are synced, every log's high
- * watermark moves to the written end that it had when the group was formed.
+ * are run in order, and the first that fails takes those behind it along. A sync group is what
+ * was written since the last one: records of it go into the journal, together, or its segment is
+ * synced itself, where that is cheaper (a run of DIRECT_BYTES of one segment), where its directory
+ * entry is not durable, and where the journal has no place. When all of that is done, every log's
+ * high watermark moves to the written end that it had when the group was formed.
  *
  * A small write group that only `durable` waits for is written and synced by the syncer, one work
  * item behind the other, with one hand-over and one wake-up for both; while a sync is under way
@@ -13,7 +15,10 @@
  *
  * Invariants:
  *   C1  within a log, a segment is synced before the next one of the same group: what is durable is
- * a prefix C2  a segment's directory entry is durable before anything in it counts
+ * a prefix
+ *   C2  a segment's directory entry is durable before anything in it counts: the first sync
+ * of a new one is never the journal's
+ *   C3  records are made of a part only after all of it was written to its segment (J4)
  */
 #include "broker/log/compact.h"
 
@@ -24,9 +29,14 @@
 #include <limits.h>
 
 enum {
-    PART_IOV = 1024,         /* batches of one part; IOV_MAX */
-    CHAIN_BYTES = 64 * 1024, /* a larger group is better written while another one is synced */
-    SYNC_AGAIN_MS = 100,     /* after a sync that wanted a descriptor */
+    PART_IOV = 1024,          /* batches of one part; IOV_MAX */
+    CHAIN_BYTES = 64 * 1024,  /* a larger group is better written while another one is synced */
+    DIRECT_BYTES = 64 * 1024, /* since the last sync group, of one segment: a sync of it is cheaper
+                                 than to write them twice */
+    RECORDED_BYTES = 1024 * 1024, /* of all records that wait for a sync group; beyond it segments
+                                     are synced */
+    UNSAID_GROUPS = 16,  /* of synced segments alone, before the journal says how far they go */
+    SYNC_AGAIN_MS = 100, /* after a sync that wanted a descriptor */
 };
 
 struct write_part {
@@ -47,6 +57,8 @@ struct write_part {
     err index_error;          /* out */
     struct mark end;          /* of the log behind this part */
     struct sync_log *covered; /* in the sync group that is chained behind it; NULL: none */
+    struct buf *records;      /* out: records for the journal go there; NULL: none are wanted */
+    struct buf own_records;   /* owned */
     struct list link;
 };
 
@@ -60,6 +72,8 @@ struct write_group {
 
 struct sync_item {
     struct file_use use;
+    struct buf records; /* owned: for the journal, instead of a sync */
+    bool journalled;
     bool dir; /* its directory too */
 };
 
@@ -75,9 +89,13 @@ struct sync_group {
     int item_count;
     struct sync_log *logs; /* owned */
     int log_count;
-    bool root;     /* the data directory too: there are new directories in it */
-    bool unopened; /* out: with `result`: it was not a sync that failed, nothing is uncertain */
-    err result;    /* out */
+    struct buf ends; /* owned: records of logs whose segments are synced */
+    bool has_place;  /* in the journal */
+    struct journal_place place;
+    bool place_failed; /* out: nothing is there, all segments were synced */
+    bool root;         /* the data directory too: there are new directories in it */
+    bool unopened;     /* out: with `result`: it was not a sync that failed, nothing is uncertain */
+    err result;        /* out */
 };
 
 static void sync_run(struct work *work);
@@ -109,13 +127,16 @@ void manager_say_unsubmitted(struct log_manager *m)
 bool commit_is_idle(const struct log_manager *m)
 {
     return !m->write && !m->sync && list_empty(&m->dirty) && list_empty(&m->unsynced) &&
-           list_empty(&m->written);
+           list_empty(&m->recorded) && list_empty(&m->written);
 }
 
 void commit_forget(struct log_manager *m)
 {
     for (struct list *node; (node = list_pop(&m->unsynced));) {
         segment_unref(list_entry(node, struct segment, sync_link));
+    }
+    for (struct list *node; (node = list_pop(&m->recorded));) {
+        segment_unref(list_entry(node, struct segment, record_link));
     }
     for (struct list *node; (node = list_pop(&m->written));) {
         log_unref(list_entry(node, struct log, synced_link));
@@ -333,6 +354,10 @@ static void write_part(struct write_part *p, struct store *store)
     if (!p->result && p->count) {
         p->result = store->ops->write(store->ctx, use->file, p->parts, p->count, p->position);
     }
+    for (int i = 0; p->records && !p->result && i < p->count; i++) { /* C3 */
+        journal_add_batch(p->records, log_journal_id(p->log), p->parts[i].iov_base,
+                          p->parts[i].iov_len);
+    }
     if (!p->result) {
         write_indexes(p, store);
     }
@@ -357,6 +382,41 @@ static void write_run(struct work *work)
 }
 
 /* ---- back on the loop */
+
+static void drop_records(struct segment *s)
+{
+    if (list_linked(&s->record_link)) {
+        s->log->m->recorded_bytes -= s->records.len;
+        buf_finish(&s->records);
+        list_remove(&s->record_link);
+        segment_unref(s);
+    }
+}
+
+/* For the next sync group: records of what was written, or the segment. */
+static void take_records(struct write_part *p, struct segment *s)
+{
+    struct log_manager *m = s->log->m;
+    if (list_linked(&s->sync_link)) {
+        return;
+    }
+    if (!p->own_records.len) {
+        segment_ref(s);
+        list_push(&m->unsynced, &s->sync_link);
+        drop_records(s);
+        return;
+    }
+    m->recorded_bytes += p->own_records.len;
+    if (list_linked(&s->record_link)) {
+        buf_add(&s->records, p->own_records.ptr, p->own_records.len);
+        check(!s->records.failed);
+        return;
+    }
+    s->records = p->own_records;
+    p->own_records = (struct buf){0};
+    segment_ref(s);
+    list_push(&m->recorded, &s->record_link);
+}
 
 static void take_written(struct write_part *p)
 {
@@ -388,10 +448,7 @@ static void take_written(struct write_part *p)
             log_ref(log);
             list_push(&m->written, &log->synced_link);
         }
-        if (!list_linked(&s->sync_link)) {
-            segment_ref(s);
-            list_push(&m->unsynced, &s->sync_link);
-        }
+        take_records(p, s);
     }
     for (int i = 0; i < p->batches; i++) {
         struct log_append *a = list_entry(list_pop(&log->writing), struct log_append, link);
@@ -481,6 +538,7 @@ static void write_done(struct work *work)
             buf_finish(&p->index[k]);
             file_use_end(&p->use[k]);
         }
+        buf_finish(&p->own_records);
         log->under_way--;
         log_check_quiet(log);
         log_unref(log);
@@ -511,27 +569,93 @@ static bool is_short_way(const struct log_manager *m)
 /* Nothing of it needs more than its file's fdatasync. */
 static bool is_plain(const struct write_part *p)
 {
-    return p->count > 0 && !p->create && !p->truncate && p->use[FILE_LOG].ref && !p->log->fresh &&
+    return p->count > 0 && !p->create && !p->truncate && !p->log->fresh &&
            !p->use[FILE_LOG].segment->fresh;
+}
+
+static size_t records_size(const struct write_part *p)
+{
+    size_t size = 0;
+    for (int i = 0; i < p->count; i++) {
+        size += journal_batch_size(p->parts[i].iov_len);
+    }
+    return size;
+}
+
+/* Of a part that goes the long way: is it for the journal, as far as can be told now? */
+static bool wants_records(const struct log_manager *m, const struct write_part *p, size_t size)
+{
+    const struct segment *s = p->use[FILE_LOG].segment;
+    return m->journal.file_count > 0 && is_plain(p) && !list_linked(&s->sync_link) &&
+           s->records.len + size < DIRECT_BYTES && m->recorded_bytes < RECORDED_BYTES;
+}
+
+static void choose_records(struct log_manager *m, struct write_group *g)
+{
+    size_t all = 0;
+    list_each(node, &g->parts)
+    {
+        struct write_part *p = list_entry(node, struct write_part, link);
+        size_t size = records_size(p);
+        if (wants_records(m, p, size) && m->recorded_bytes + all + size < RECORDED_BYTES) {
+            p->records = &p->own_records;
+            all += size;
+        }
+    }
 }
 
 static bool may_chain(const struct log_manager *m, const struct write_group *g)
 {
-    if (m->sync || !list_empty(&m->unsynced) || !list_empty(&m->written)) {
+    if (m->sync || !list_empty(&m->unsynced) || !list_empty(&m->recorded) ||
+        !list_empty(&m->written)) {
         return false; /* the group would not be all that was written and is not synced */
     }
     list_each(node, &g->parts)
     {
-        if (!is_plain(list_entry(node, struct write_part, link))) {
+        const struct write_part *p = list_entry(node, struct write_part, link);
+        if (!is_plain(p) || !p->use[FILE_LOG].ref) {
             return false;
         }
     }
     return true;
 }
 
+/* A place for `size` bytes of records; and for how far logs are durable of which the journal is to
+ * say it again, a part of a file at once. */
+static void sync_reserve(struct sync_group *g, size_t size)
+{
+    struct log_manager *m = g->m;
+    struct journal *j = &m->journal;
+    if (j->file_count == 0) {
+        return;
+    }
+    bool rest = false;
+    for (struct map_entry *e = m->carry ? map_first(&m->logs) : NULL; e; e = map_next(e)) {
+        struct log *log = map_value(e);
+        if (log->carried && (int64_t)g->ends.len < j->file_bytes / 4) {
+            journal_add_end(&g->ends, log_journal_id(log), log->durable.offset);
+            log->carried = false;
+        }
+        rest = rest || log->carried;
+    }
+    m->carry = rest;
+    g->has_place = journal_reserve(j, size + g->ends.len, &g->place);
+    if (!g->has_place) {
+        m->journal_wanted = true;
+        journal_carry(m);
+        buf_finish(&g->ends);
+    }
+}
+
 static void chain(struct log_manager *m, struct write_group *g)
 {
     struct sync_group *s = sync_create(m, g->part_count, g->part_count);
+    size_t size = 0;
+    list_each(node, &g->parts)
+    {
+        size += records_size(list_entry(node, struct write_part, link));
+    }
+    sync_reserve(s, size);
     list_each(node, &g->parts)
     {
         struct write_part *p = list_entry(node, struct write_part, link);
@@ -543,6 +667,11 @@ static void chain(struct log_manager *m, struct write_group *g)
             s->logs[s->log_count++] = (struct sync_log){p->log, p->log->durable};
         }
         p->covered = &s->logs[s->log_count - 1]; /* its end is what gets written */
+        if (s->has_place) {
+            struct sync_item *item = &s->items[s->item_count - 1];
+            item->journalled = true;
+            p->records = &item->records;
+        }
     }
     g->work.quiet = true;
     m->sync = s;
@@ -586,33 +715,66 @@ static void write_begin(struct log_manager *m)
     if (short_way && may_chain(m, g)) {
         chain(m, g);
     } else {
+        choose_records(m, g);
         manager_work(m, m->o.writer, &g->work);
     }
 }
 
 /* ---- syncing */
 
+static void sync_item(struct sync_group *g, struct sync_item *item)
+{
+    struct store *store = g->m->o.store;
+    g->result = file_use_open(&item->use, store);
+    g->unopened = g->result != OK;
+    if (!g->result) {
+        g->result = store->ops->sync(store->ctx, item->use.file);
+    }
+    if (!g->result && item->dir) {
+        g->result = store->ops->sync_dir(store->ctx, item->use.segment->log->dir);
+    }
+    if (item->use.file && !item->use.ref) { /* one at a time: a group may be of any size */
+        store->ops->close(store->ctx, item->use.file);
+        item->use.file = NULL;
+    }
+}
+
+static err write_journal(struct sync_group *g)
+{
+    const struct buf **parts = mem_need(sizeof(struct buf *) * ((size_t)g->item_count + 1));
+    bool written = false;
+    parts[0] = &g->ends;
+    for (int i = 0; i < g->item_count; i++) {
+        parts[i + 1] = &g->items[i].records;
+    }
+    err e = journal_write(&g->m->journal, &g->place, parts, g->item_count + 1, &written);
+    mem_free(parts);
+    g->place_failed = e && !written;
+    return e;
+}
+
 static void sync_run(struct work *work)
 {
     struct sync_group *g = list_entry(work, struct sync_group, work);
     struct store *store = g->m->o.store;
     for (int i = 0; i < g->item_count && !g->result; i++) {
-        struct sync_item *item = &g->items[i];
-        g->result = file_use_open(&item->use, store);
-        g->unopened = g->result != OK;
-        if (!g->result) {
-            g->result = store->ops->sync(store->ctx, item->use.file);
-        }
-        if (!g->result && item->dir) {
-            g->result = store->ops->sync_dir(store->ctx, item->use.segment->log->dir);
-        }
-        if (item->use.file && !item->use.ref) { /* one at a time: a group may be of any size */
-            store->ops->close(store->ctx, item->use.file);
-            item->use.file = NULL;
+        if (!g->items[i].journalled) {
+            sync_item(g, &g->items[i]);
         }
     }
     if (!g->result && g->root) {
         g->result = store->ops->sync_dir(store->ctx, "");
+    }
+    if (!g->result && g->has_place) {
+        g->result = write_journal(g);
+    }
+    if (g->place_failed) { /* what was for it is in the segments, as everything */
+        g->result = OK;
+        for (int i = 0; i < g->item_count && !g->result; i++) {
+            if (g->items[i].journalled) {
+                sync_item(g, &g->items[i]);
+            }
+        }
     }
 }
 
@@ -621,6 +783,8 @@ static void sync_take(struct sync_group *g)
     for (int i = 0; i < g->item_count; i++) {
         struct segment *s = g->items[i].use.segment;
         s->fresh = s->fresh && !g->items[i].dir;
+        s->journalled = g->items[i].journalled && !g->place_failed;
+        s->log->journalled = s->log->journalled || s->journalled;
     }
     for (int i = 0; i < g->log_count; i++) {
         struct log *log = g->logs[i].log;
@@ -656,6 +820,10 @@ static void sync_put_back(struct sync_group *g)
         }
         list_remove(&s->sync_link);
         list_push_front(&m->unsynced, &s->sync_link);
+        drop_records(s);
+    }
+    if (g->has_place && !g->place_failed) {
+        journal_put_back(&m->journal, &g->place);
     }
     for (int i = 0; i < g->log_count; i++) {
         struct log *log = g->logs[i].log;
@@ -677,6 +845,10 @@ static void sync_done(struct work *work)
     struct sync_group *g = list_entry(work, struct sync_group, work);
     struct log_manager *m = g->m;
     m->sync = NULL;
+    if (g->place_failed) {
+        diag_log(m->o.diag, DIAG_WARN, "journal_write_failed", "file=%d", g->place.file->number);
+        journal_abandon(&m->journal, &g->place);
+    }
     bool lost_nothing = g->unopened || g->result == ERR_NO_FILES;
     if (g->result && lost_nothing && !m->stopping) {
         sync_put_back(g);
@@ -687,10 +859,13 @@ static void sync_done(struct work *work)
         m->sync_delayed = false;
         sync_take(g);
         checkpoint_arm(m);
+        journal_tend(m);
     }
     for (int i = 0; i < g->item_count; i++) {
+        buf_finish(&g->items[i].records);
         file_use_end(&g->items[i].use);
     }
+    buf_finish(&g->ends);
     for (int i = 0; i < g->log_count; i++) {
         g->logs[i].log->under_way--;
         log_check_quiet(g->logs[i].log);
@@ -703,9 +878,29 @@ static void sync_done(struct work *work)
     manager_work_done(m);
 }
 
-static void sync_begin(struct log_manager *m)
+/* Everything that was written since, for the journal if it has a place: those first, C1. */
+static void add_recorded(struct sync_group *g)
 {
-    struct sync_group *g = sync_create(m, list_count(&m->unsynced), list_count(&m->written));
+    struct log_manager *m = g->m;
+    for (struct list *node; (node = list_pop(&m->recorded));) {
+        struct segment *s = list_entry(node, struct segment, record_link);
+        struct sync_item *item = &g->items[g->item_count++];
+        file_use_begin(&item->use, s, FILE_LOG, STORE_WRITE);
+        if (g->has_place) {
+            item->journalled = true;
+            item->records = s->records;
+        } else {
+            buf_finish(&s->records);
+        }
+        s->records = (struct buf){0};
+        segment_unref(s); /* the use holds it */
+    }
+    m->recorded_bytes = 0;
+}
+
+static void add_unsynced(struct sync_group *g)
+{
+    struct log_manager *m = g->m;
     for (struct list *node; (node = list_pop(&m->unsynced));) {
         struct segment *s = list_entry(node, struct segment, sync_link);
         struct sync_item *item = &g->items[g->item_count++];
@@ -714,10 +909,33 @@ static void sync_begin(struct log_manager *m)
         file_use_begin(&item->use, s, FILE_LOG, STORE_WRITE);
         segment_unref(s); /* the use holds it */
     }
+}
+
+static void sync_begin(struct log_manager *m)
+{
+    int items = list_count(&m->unsynced) + list_count(&m->recorded);
+    struct sync_group *g = sync_create(m, items, list_count(&m->written));
+    /* A group of large runs costs no second sync: how far it goes is said with a later one. */
+    if (!list_empty(&m->recorded) || ++m->unsaid_groups >= UNSAID_GROUPS) {
+        sync_reserve(g, m->recorded_bytes + journal_end_size() * (size_t)items);
+        m->unsaid_groups = 0;
+    }
+    list_each(node, &m->unsynced)
+    {
+        list_entry(node, struct segment, sync_link)->log->direct = true;
+    }
+    add_recorded(g);
+    add_unsynced(g);
     for (struct list *node; (node = list_pop(&m->written));) {
         struct log *log = list_entry(node, struct log, synced_link);
         log->under_way++;
         g->logs[g->log_count++] = (struct sync_log){log, log->written};
+        if (log->direct && g->has_place) {
+            journal_add_end(&g->ends, log_journal_id(log), log->written.offset);
+        } else if (log->direct) {
+            log->carried = m->carry = true;
+        }
+        log->direct = false;
     }
     m->sync = g;
     manager_work(m, m->o.syncer, &g->work);

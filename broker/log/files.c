@@ -187,6 +187,8 @@ void segment_unref(struct segment *s)
         struct log *log = s->log;
         segment_close_files(s);
         list_remove(&s->sync_link);
+        list_remove(&s->record_link);
+        buf_finish(&s->records);
         mem_free(s->spans);
         mem_free(s->bad);
         mem_free(s);

@@ -18,6 +18,7 @@
 
 #include "base/arena.h"
 #include "base/map.h"
+#include "broker/log/journal.h"
 #include "broker/log/manager.h"
 #include "broker/log/producer_state.h"
 
@@ -99,11 +100,14 @@ struct segment {
     int bad_count; /* found so far */
     struct seg_file *files[FILE_KINDS]; /* cached; NULL when closed */
     struct list sync_link;              /* in the manager's unsynced */
+    struct buf records;                 /* owned: for the journal, since the last sync group */
+    struct list record_link;            /* in the manager's recorded, while there are some */
     int refs;                           /* the log's, and work items' */
     bool times_known;                   /* max_timestamp of the tail is right */
     bool fresh;                         /* its directory entry is not durable yet */
     bool sealed;                        /* no more appends */
     bool index_dirty;                   /* index files were written since they were synced */
+    bool journalled;                    /* the journal has what is not synced in the file */
     bool removed;                       /* it was taken out of the log */
     bool replaced;                      /* likewise, for a cleaned one that has its name */
     bool cleaning; /* the cleaner reads it: it stays in the log until that ends */
@@ -162,6 +166,9 @@ struct log {
     bool roll;      /* begin a new segment at the next submit: retention wants this one */
     bool renaming;  /* the first of `removals` is with the writer */
     struct list removals; /* struct removal: segments out of the log whose files are still there */
+    bool journalled;      /* some segment is */
+    bool carried;         /* the journal's next group says how far it is durable */
+    bool direct;          /* a segment of it is in the sync group that is being formed */
     int under_way;        /* write and sync groups it is part of, and the cleaner's step */
     int64_t saved_point;  /* the recovery point that a start finds on disk */
     int64_t clean_end;    /* below it no key has two records; 0: nothing is known */
@@ -197,7 +204,9 @@ struct log_manager {
     struct map logs;           /* id and partition -> struct log (owned) */
     struct list dirty;         /* logs with pending appends */
     struct list written;       /* logs whose written end is past what the last sync group took */
-    struct list unsynced;      /* segments written since */
+    struct list unsynced;      /* segments written since, that are to be synced themselves */
+    struct list recorded;      /* segments written since, that have records for the journal */
+    size_t recorded_bytes;     /* of these records */
     struct list lru;           /* struct seg_file, oldest first */
     int open_files;            /* in slots */
     int closing;               /* files on their way to be closed: still open */
@@ -218,7 +227,16 @@ struct log_manager {
     struct timer checkpoint;
     struct timer sync_again;          /* armed: the next sync waits for it */
     struct checkpoint *checkpointing; /* under way; NULL */
-    struct scrub *scrub;              /* owned */
+    bool checkpoint_failed;           /* the last one: something of it was not written */
+    struct journal journal;
+    int unsaid_groups;         /* sync groups since the journal said how far logs are durable */
+    bool carry;                /* some log is `carried` */
+    bool journal_wanted;       /* a group found no place in it */
+    int journal_pause;         /* calls of journal_tend until that is tried again */
+    bool journal_said;         /* that a file could not be made or cleared: once */
+    struct journal_care *care; /* a file of it is being made or cleared; NULL */
+    uint64_t sealed_use;       /* the checkpoint that is under way covers files up to this use */
+    struct scrub *scrub;       /* owned */
     bool stopping;
     bool final_begun; /* the last checkpoint */
     bool final_done;
@@ -335,6 +353,7 @@ void manager_check_stopped(struct log_manager *m);
 /* ---- recovery.c */
 
 err log_recover(struct log *log, bool clean); /* start, blocking */
+struct journal_id log_journal_id(const struct log *log);
 /* Worker: directory, partition.metadata, an empty first segment. Durable with the first sync of the
  * log: a crash before that makes them again. */
 err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
@@ -366,10 +385,21 @@ void offset_files_write(struct log_manager *m, struct offset_files_wait *w);
 /* ---- checkpoint.c: recovery points and snapshots */
 
 void checkpoint_arm(struct log_manager *m);
-void checkpoint_start(struct log_manager *m, bool final, void (*done)(struct log_manager *m));
+enum checkpoint_kind {
+    CHECKPOINT_PERIODIC, /* logs that have grown */
+    CHECKPOINT_FINAL,    /* all */
+    CHECKPOINT_JOURNAL,  /* segments alone, that the journal holds something of */
+};
+void checkpoint_start(struct log_manager *m, enum checkpoint_kind kind,
+                      void (*done)(struct log_manager *m));
 void checkpoint_fire(struct timer *timer);
 bool checkpoint_is_at(const struct log_manager *m,
                       const char *dir); /* the reader writes, or is about to write, into it */
+
+/* ---- journal_keep.c */
+
+void journal_carry(struct log_manager *m); /* the next group says again how far logs are durable */
+void journal_tend(struct log_manager *m);  /* makes and frees files, when that is due */
 
 /* ---- scrub.c */
 

@@ -38,6 +38,11 @@ struct log *log_create(struct log_manager *m, struct str topic, struct uuid id, 
     return log;
 }
 
+struct journal_id log_journal_id(const struct log *log)
+{
+    return (struct journal_id){log->id, log->partition};
+}
+
 void log_ref(struct log *log)
 {
     log->refs++;

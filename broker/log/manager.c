@@ -26,6 +26,8 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     list_init(&m->dirty);
     list_init(&m->written);
     list_init(&m->unsynced);
+    list_init(&m->recorded);
+    journal_init(&m->journal, options->store, options->diag, options->journal_file_bytes);
     list_init(&m->lru);
     list_init(&m->removals);
     list_init(&m->to_clean);
@@ -62,6 +64,7 @@ void log_manager_destroy(struct log_manager *m)
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
         free_log(map_value(e));
     }
+    journal_finish(&m->journal);
     map_finish(&m->logs);
     offset_files_finish(m);
     mem_free(m);
@@ -151,6 +154,28 @@ err log_manager_remove_strays(struct log_manager *m)
     }
     map_finish(&s.owned);
     buf_finish(&s.names);
+    return e;
+}
+
+/* R4: what the journal held is in segments that are synced; a log that was fenced by it stays so.
+ */
+err log_manager_opened(struct log_manager *m)
+{
+    struct journal *j = &m->journal;
+    err e =
+        j->opened ? OK : journal_open(j, true); /* no log: there is nothing that it could hold */
+    if (!e && j->replay) {
+        m->offset_files.stale = true;
+        e = offset_files_mend(m);
+    }
+    e = e ? e : journal_recycle(j, m->o.journal_files);
+    if (e ==
+        ERR_NO_SPACE) { /* the next start finds it as this one did, and until then there is none
+                         */
+        diag_log(m->o.diag, DIAG_WARN, "journal_off", "error=\"%s\"", err_text(e));
+        e = OK;
+    }
+    journal_carry(m);
     return e;
 }
 
@@ -296,7 +321,7 @@ void manager_check_stopped(struct log_manager *m)
             fail_waiting(m);
             final_checkpoint_done(m);
         } else {
-            checkpoint_start(m, true, final_checkpoint_done);
+            checkpoint_start(m, CHECKPOINT_FINAL, final_checkpoint_done);
         }
     }
     if (m->final_done && m->works == 0 && m->stop_done) {

@@ -1,9 +1,10 @@
 /* log_manager: all logs of one shard and what they share: the store, the three workers, the group
  * commit, recovery, retention, checkpoints. Lives on the shard's loop thread.
  *
- * Group commit (the seam where the journal will stand): everything written since the last group, of
- * every log and whatever acks it came with, is made durable by one round of the syncer, while the
- * next group forms; then high watermarks move and `durable` is called.
+ * Group commit: everything written since the last group, of every log and whatever acks it came
+ * with, is made durable by one round of the syncer (one write and one fdatasync of the journal,
+ * or fdatasync of the segments, whatever is cheaper), while the next group forms; then high
+ * watermarks move and `durable` is called.
  */
 #pragma once
 
@@ -16,15 +17,17 @@
 struct log_manager;
 
 struct log_manager_options {
-    struct store *store;       /* borrowed; data directory, locked by the owner */
-    const struct clock *clock; /* borrowed */
-    const struct diag *diag;   /* borrowed */
-    struct timers *timers;     /* borrowed; the shard's */
-    struct worker *writer;     /* borrowed: segment writes, creation, deletion */
-    struct worker *syncer;     /* borrowed: fdatasync */
-    struct worker *reader;     /* borrowed: cold reads and look-ups */
-    int32_t leader_epoch;      /* of every partition: the data directory's start number */
-    int max_open_files;        /* segment files held open at once; least recently used are closed */
+    struct store *store;        /* borrowed; data directory, locked by the owner */
+    const struct clock *clock;  /* borrowed */
+    const struct diag *diag;    /* borrowed */
+    struct timers *timers;      /* borrowed; the shard's */
+    struct worker *writer;      /* borrowed: segment writes, creation, deletion */
+    struct worker *syncer;      /* borrowed: fdatasync */
+    struct worker *reader;      /* borrowed: cold reads and look-ups */
+    int32_t leader_epoch;       /* of every partition: the data directory's start number */
+    int64_t journal_file_bytes; /* rivulet.journal.file.bytes */
+    int journal_files;          /* rivulet.journal.files; 0: no journal, segments are synced */
+    int max_open_files; /* segment files held open at once; least recently used are closed */
     int64_t producer_id_expiration_ms;   /* producer.id.expiration.ms */
     int64_t retention_check_interval_ms; /* log.retention.check.interval.ms */
     int64_t compact_memory_bytes;        /* log.cleaner.dedupe.buffer.size */
@@ -48,6 +51,10 @@ err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id
 /* Renames away and removes the directories of partitions that no opened log owns (topics deleted
  * before the stop). */
 err log_manager_remove_strays(struct log_manager *m);
+
+/* Every log is open: the start ends. What the journal held is in the segments, and its files are
+ * free again. Without this call there is no journal. */
+err log_manager_opened(struct log_manager *m);
 
 /* The start is over: sealed segments are checked in the background from here on, at once after an
  * unclean stop. */

@@ -7,13 +7,21 @@
  * recovery point   a torn tail: cut there, later segments are removed below it rot: what was
  * durable is never cut. Its length may still lead to the next batch; if it does not, the log is
  *                                    fenced: read up to there, no more appends
- * What was scanned gets new indexes, where the old ones differ.
+ * What was scanned gets new indexes.
+ *
+ * The journal knows better than the files, whose pages a failed sync may have lost while the cache
+ * still shows them: a batch that it has at the next offset is written there again, whatever the
+ * file seems to hold. What it has not, and what nothing says to be durable, is written again from
+ * what was read, so that the sync behind it syncs it. Only after the walk is anything cut. What the
+ * journal says to be durable moves the place where a torn tail may begin; when the journal itself
+ * has rotted nothing is cut: the log is fenced where it ends.
  *
  * Invariants:
  *   R1  nothing below the recovery point is ever removed
  *   R2  what is served after this is durable: scanned segments are synced before the high watermark
  * covers them R3  a crash in here at any place leaves something that this finds again: files are
  * cut before anything is recorded
+ *   R4  the journal is recycled after all logs are recovered and synced, never before
  */
 #include "broker/log/compact.h"
 
@@ -210,22 +218,13 @@ static bool take_indexes(struct segment *s, int64_t size)
     return good;
 }
 
+/* Written whatever is there: it may be in the cache alone. */
 static err put_index(struct segment *s, enum file_kind kind, const struct buf *entries)
 {
     struct store *store = s->log->m->o.store;
     struct file_use use = {0};
-    struct buf old = {0};
-    char path[LOG_PATH_SIZE];
-    segment_path(s, kind, path);
-    err e = store_read_file(store, path, RECOVER_CHUNK * 4, &old);
-    bool same = !e && old.len == entries->len &&
-                (old.len == 0 || memcmp(old.ptr, entries->ptr, old.len) == 0);
-    buf_finish(&old);
-    if (same) {
-        return OK;
-    }
     file_use_begin(&use, s, kind, STORE_CREATE);
-    e = file_use_open(&use, store);
+    err e = file_use_open(&use, store);
     if (!e && entries->len) {
         struct iovec v = {entries->ptr, entries->len};
         e = store->ops->write(store->ctx, use.file, &v, 1, 0);
@@ -245,15 +244,19 @@ static err put_index(struct segment *s, enum file_kind kind, const struct buf *e
 struct scan {
     struct segment *s;
     struct store_file *file;
-    int64_t size;         /* of the file */
-    int64_t position;     /* up to here it is good */
-    int64_t next_offset;  /* that must or may come */
-    int64_t end_offset;   /* of the next segment: all in this one are below it */
-    int64_t durable_from; /* recovery point */
-    int64_t replay_from;  /* producers know what is below */
-    struct buf index;     /* owned */
-    struct buf timeindex; /* owned */
-    bool stepped;         /* over a bad batch below the recovery point */
+    int64_t size;        /* of the file */
+    int64_t position;    /* up to here it is good */
+    int64_t next_offset; /* that must or may come */
+    int64_t end_offset;  /* of the next segment: all in this one are below it */
+    int64_t
+        durable_from; /* what is below is durable: the recovery point, or what the journal says */
+    int64_t rewrite_from; /* position: what nothing vouches for, to be written again; -1: none */
+    const struct journal_log *journal; /* NULL: it knows nothing of this log */
+    size_t journal_next;               /* index of the first batch that may be needed */
+    int64_t replay_from;               /* producers know what is below */
+    struct buf index;                  /* owned */
+    struct buf timeindex;              /* owned */
+    bool stepped;                      /* over a bad batch below the recovery point */
 };
 
 static void scan_time_entry(struct scan *c)
@@ -326,13 +329,74 @@ static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_heade
     return OK;
 }
 
+/* The journal's batch for the next offset, if it belongs into this segment. */
+static const struct journal_batch *journalled_batch(struct scan *c)
+{
+    const struct journal_log *j = c->journal;
+    while (j && c->journal_next < j->count && j->batches[c->journal_next].offset < c->next_offset) {
+        c->journal_next++;
+    }
+    bool there = j && c->journal_next < j->count &&
+                 j->batches[c->journal_next].offset == c->next_offset &&
+                 c->next_offset < c->end_offset;
+    return there ? &j->batches[c->journal_next] : NULL;
+}
+
+/* Writes all of the journal's batches that follow each other from here on. */
+static err scan_journal(struct scan *c)
+{
+    struct store *store = c->s->log->m->o.store;
+    err e = OK;
+    for (const struct journal_batch *b; !e && (b = journalled_batch(c));) {
+        struct batch_header h;
+        union {
+            const uint8_t *from;
+            void *base; /* as iovec has it, for reading and writing alike */
+        } bytes = {.from = b->p};
+        const struct iovec v = {bytes.base, b->size};
+        e = batch_header_read(b->p, b->size, &h);
+        e = e ? e : store->ops->write(store->ctx, c->file, &v, 1, c->position);
+        c->size =
+            c->position + (int64_t)b->size > c->size ? c->position + (int64_t)b->size : c->size;
+        e = e ? e : scan_batch(c, b->p, &h);
+    }
+    return e;
+}
+
+/* A batch of the file's, that is accepted: who says that it is on the disk? */
+static void note_unvouched(struct scan *c, const struct batch_header *h)
+{
+    if (c->rewrite_from < 0 && h->base_offset >= c->durable_from) {
+        c->rewrite_from = c->position;
+    }
+}
+
+static err rewrite_unvouched(struct scan *c)
+{
+    struct store *store = c->s->log->m->o.store;
+    uint8_t *chunk = c->rewrite_from < 0 ? NULL : mem_need(RECOVER_CHUNK);
+    err e = OK;
+    for (int64_t at = c->rewrite_from; chunk && !e && at < c->position;) {
+        int64_t left = c->position - at;
+        size_t got = 0;
+        e = store->ops->read(store->ctx, c->file, chunk,
+                             left < RECOVER_CHUNK ? (size_t)left : RECOVER_CHUNK, at, &got);
+        const struct iovec v = {chunk, got};
+        e = e || got ? e : ERR_IO;
+        e = e ? e : store->ops->write(store->ctx, c->file, &v, 1, at);
+        at += (int64_t)got;
+    }
+    mem_free(chunk);
+    return e;
+}
+
 /* OK: all of the file is good. ERR_CORRUPT, ERR_TRUNCATED: it is up to c->position. */
 static err scan_segment(struct scan *c)
 {
     struct store *store = c->s->log->m->o.store;
     size_t room = RECOVER_CHUNK < c->size ? RECOVER_CHUNK : (size_t)c->size + 1;
     uint8_t *chunk = mem_need(room);
-    err e = OK;
+    err e = scan_journal(c);
     while (!e && c->position < c->size) {
         size_t got = 0;
         e = store->ops->read(store->ctx, c->file, chunk, room, c->position, &got);
@@ -356,8 +420,15 @@ static err scan_segment(struct scan *c)
                 }
                 break;
             }
-            e = e ? e : scan_batch(c, chunk + at, &h);
+            if (!e) {
+                note_unvouched(c, &h);
+                e = scan_batch(c, chunk + at, &h);
+            }
             at += e ? 0 : h.size;
+            if (!e && journalled_batch(c)) {
+                e = scan_journal(c);
+                break;
+            }
         }
         if (!e && got == 0) {
             e = ERR_TRUNCATED;
@@ -365,6 +436,38 @@ static err scan_segment(struct scan *c)
     }
     mem_free(chunk);
     return e == ERR_UNSUPPORTED ? ERR_CORRUPT : e;
+}
+
+/* Something durable is not there: what is before it is served, and nothing appended. */
+static void fence(struct scan *c)
+{
+    struct log *log = c->s->log;
+    diag_log(log->m->o.diag, DIAG_ERROR, "log_fenced",
+             "dir=%s base=%lld position=%lld offset=%lld recovery_point=%lld", log->dir,
+             (long long)c->s->base_offset, (long long)c->position, (long long)c->next_offset,
+             (long long)c->durable_from);
+    if (c->next_offset >= c->durable_from) {
+        c->durable_from = c->next_offset + 1; /* something was there: the next start knows */
+    }
+    log->fenced = true;
+    segment_mark_bad(c->s, c->position);
+}
+
+/* The file ends with a good batch, and more was durable: zeros say so to every later start, when
+ * the journal does not any more. */
+static err hold_place(struct scan *c)
+{
+    struct store *store = c->s->log->m->o.store;
+    struct store_file *file = NULL;
+    char path[LOG_PATH_SIZE];
+    segment_path(c->s, FILE_LOG, path);
+    err e = store->ops->open(store->ctx, path, STORE_WRITE, &file);
+    e = e ? e : store->ops->truncate(store->ctx, file, c->position + BATCH_HEADER_SIZE);
+    e = e ? e : store->ops->sync(store->ctx, file);
+    if (file) {
+        store->ops->close(store->ctx, file);
+    }
+    return e;
 }
 
 /* Scans a segment, cuts it if it may be cut, syncs it, and replaces its indexes. *ret_whole false:
@@ -384,19 +487,16 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     err e = file_use_open(&use, store);
     c->file = use.file;
     c->position = 0;
+    c->rewrite_from = -1;
     c->stepped = false;
     e = e ? e : store->ops->size(store->ctx, c->file, &c->size);
     err found = e ? OK : scan_segment(c);
     *ret_whole = !found;
-    if (found == ERR_IO) {
+    bool rotten = log->m->journal.replay && log->m->journal.replay->rotten;
+    if (found && found != ERR_CORRUPT && found != ERR_TRUNCATED) {
         e = found;
-    } else if (found && c->next_offset < c->durable_from) { /* R1 */
-        diag_log(log->m->o.diag, DIAG_ERROR, "log_fenced",
-                 "dir=%s base=%lld position=%lld offset=%lld recovery_point=%lld", log->dir,
-                 (long long)s->base_offset, (long long)c->position, (long long)c->next_offset,
-                 (long long)c->durable_from);
-        log->fenced = true;
-        segment_mark_bad(s, c->position);
+    } else if (found && (c->next_offset < c->durable_from || rotten)) { /* R1 */
+        fence(c);
     } else if (found) {
         diag_log(log->m->o.diag, DIAG_WARN, "tail_cut",
                  "dir=%s base=%lld position=%lld bytes=%lld offset=%lld", log->dir,
@@ -404,6 +504,7 @@ static err recover_segment(struct scan *c, bool *ret_whole)
                  (long long)(c->size - c->position), (long long)c->next_offset);
         e = store->ops->truncate(store->ctx, c->file, c->position);
     }
+    e = e ? e : rewrite_unvouched(c);
     e = e ? e : store->ops->sync(store->ctx, c->file);
     if (use.file) {
         store->ops->close(store->ctx, use.file);
@@ -596,10 +697,20 @@ static err drop_later(struct log *log, int32_t keep)
     return e;
 }
 
-static err scan_log(struct log *log, int64_t snapshot, int64_t recovery_point)
+/* From the checkpoint on; what is below `recovery_point`, which the journal may have moved, is
+ * durable. */
+static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
+                    int64_t *recovery_point)
 {
-    struct scan c = {.durable_from = recovery_point, .replay_from = snapshot < 0 ? 0 : snapshot};
-    int64_t from = snapshot < recovery_point ? snapshot : recovery_point;
+    struct scan c = {.durable_from = *recovery_point,
+                     .replay_from = snapshot < 0 ? 0 : snapshot,
+                     .journal = journal_find(&log->m->journal, log_journal_id(log))};
+    int64_t from = snapshot < checkpointed ? snapshot : checkpointed;
+    /* What is below the checkpoint is synced, and may have been cleaned since. */
+    while (c.journal && c.journal_next < c.journal->count &&
+           c.journal->batches[c.journal_next].offset < checkpointed) {
+        c.journal_next++;
+    }
     /* A checkpoint at the end of a full segment was before its seal: the last time entry, which the
      * next append made, is not synced. So from the last record below, not from the first above. */
     const int32_t first = from <= 0 ? 0 : log_segment_at(log, from - 1);
@@ -609,12 +720,16 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t recovery_point)
     c.next_offset = log->segments[i]->base_offset;
     for (; whole && !e && i < log->segment_count; i++) {
         c.s = log->segments[i];
-        if (i > first && c.s->base_offset > c.next_offset && c.next_offset >= recovery_point) {
+        if (i > first && c.s->base_offset > c.next_offset && c.next_offset >= c.durable_from) {
             break; /* the tail of the one before is missing */
         }
         c.next_offset = c.s->base_offset > c.next_offset ? c.s->base_offset : c.next_offset;
         c.end_offset = next_base(log, i);
         e = recover_segment(&c, &whole);
+    }
+    if (!e && !log->fenced && c.journal && c.next_offset < c.journal->durable_end) { /* R1 */
+        fence(&c);
+        e = hold_place(&c);
     }
     if (!e && !log->fenced) {
         e = drop_later(log, i);
@@ -622,7 +737,8 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t recovery_point)
     buf_finish(&c.index);
     buf_finish(&c.timeindex);
     log->next_offset =
-        log->fenced && c.next_offset < recovery_point ? recovery_point : c.next_offset;
+        log->fenced && c.next_offset < c.durable_from ? c.durable_from : c.next_offset;
+    *recovery_point = c.durable_from;
     return e ? e : log->m->o.store->ops->sync_dir(log->m->o.store->ctx, log->dir);
 }
 
@@ -659,10 +775,14 @@ static void trim_epochs(struct log *log)
 static err open_segments(struct log *log, const struct listing *l, bool clean)
 {
     struct log_manager *m = log->m;
-    int64_t recovery_point = offset_files_take(m, OFFSETS_RECOVERY, log, INT64_MAX);
-    log->saved_point = recovery_point;
+    const int64_t checkpointed = offset_files_take(m, OFFSETS_RECOVERY, log, INT64_MAX);
+    const struct journal_log *journal = journal_find(&m->journal, log_journal_id(log));
+    int64_t recovery_point =
+        journal && journal->durable_end > checkpointed ? journal->durable_end : checkpointed;
+    log->saved_point = checkpointed;
     bool good = true;
     bool epochs_good = true;
+    bool ended_there = false;
     err e = load_segments(log, l, &good);
     if (e) {
         return e;
@@ -673,7 +793,9 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     /* Something was written since the last checkpoint; or the log was rolled, and neither the seal
      * of the segment before nor the name of the new one need be durable. */
     bool rolled = log->segment_count > 1 && log_active(log)->written_size == 0;
-    if (!ended && !clean && (log->next_offset != recovery_point || snapshot < 0 || rolled)) {
+    if (!ended && !clean &&
+        (log->next_offset != checkpointed || recovery_point != checkpointed || snapshot < 0 ||
+         rolled)) {
         ended = ERR_CORRUPT;
     }
     if (ended == ERR_CORRUPT) {
@@ -686,7 +808,7 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
             forget(log);
             snapshot = -1;
         }
-        ended = scan_log(log, snapshot, recovery_point);
+        ended = scan_log(log, snapshot, checkpointed, &recovery_point);
         if (!ended && snapshot > log->next_offset) { /* a snapshot of what is not there */
             forget(log);
             snapshot = -1;
@@ -699,12 +821,16 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
         }
     } else {
         recovery_point = log->next_offset;
+        ended_there = true;
     }
     /* A log that nothing was appended to was never synced, whatever stop there was: the first sync
      * makes its entries durable. */
     log->fresh = true;
     log_active(log)->fresh = true;
     log->snapshot_offset = snapshot;
+    /* Its indexes and producers were recorded with the checkpoint alone; a fence is recorded too.
+     */
+    recovery_point = log->fenced || ended_there ? recovery_point : checkpointed;
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;
 }
@@ -747,6 +873,7 @@ err log_recover(struct log *log, bool clean)
     struct listing l = {.log = log};
     struct uuid id;
     err e = offset_files_read(m);
+    e = e || m->journal.opened ? e : journal_open(&m->journal, clean);
     if (e) {
         return e;
     }

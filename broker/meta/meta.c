@@ -129,6 +129,7 @@ err meta_open(const struct meta_options *options, struct meta **ret_meta)
     if (e == OK && log_end_offset(m->log) > 0) {
         e = log_manager_remove_strays(options->logs);
     }
+    e = e == OK ? log_manager_opened(options->logs) : e;
     if (e != OK) {
         meta_destroy(m);
         return e;

@@ -1,7 +1,7 @@
 /* Files of the data directory (docs/ARCHITECTURE.md, "On disk"):
  *
  *   .lock                  held by the process
- *   rivulet.format         "1\n"
+ *   rivulet.format         "2\n"; 1 was the same without the journal, and becomes 2 at its start
  *   meta.properties        Kafka's: version=1, node.id, directory.id, cluster.id
  *   start-number           "N\n"
  *   .kafka_cleanshutdown   Kafka's: {"version":0,"brokerEpoch":-1}
@@ -23,6 +23,14 @@ static err fail(const struct diag *diag, const char *file, err e, const char *wh
     return e;
 }
 
+static err write_format(struct store *store, const struct diag *diag)
+{
+    char line[16];
+    int n = snprintf(line, sizeof line, "%d\n", IDENTITY_FORMAT);
+    err e = store_replace_file(store, "rivulet.format", line, (size_t)n);
+    return e ? fail(diag, "rivulet.format", e, NULL) : OK;
+}
+
 static err check_format(struct store *store, const struct diag *diag)
 {
     struct buf text = {0};
@@ -35,8 +43,7 @@ static err check_format(struct store *store, const struct diag *diag)
             e = fail(diag, "meta.properties", ERR_UNSUPPORTED,
                      "this is another broker's data directory: rivulet.format is missing");
         } else if (e == ERR_NOT_FOUND) {
-            e = store_replace_file(store, "rivulet.format", "1\n", 2);
-            e = e ? fail(diag, "rivulet.format", e, NULL) : OK;
+            e = write_format(store, diag);
         } else {
             e = fail(diag, "meta.properties", e, NULL);
         }
@@ -44,9 +51,15 @@ static err check_format(struct store *store, const struct diag *diag)
         e = fail(diag, "rivulet.format", e, NULL);
     } else if (text.len < 2 || text.ptr[text.len - 1] != '\n' ||
                str_to_int64((struct str){text.ptr, text.len - 1}, &format) ||
-               format != IDENTITY_FORMAT) {
+               format < IDENTITY_FORMAT_OLDEST || format > IDENTITY_FORMAT) {
         e = fail(diag, "rivulet.format", ERR_UNSUPPORTED,
-                 "a format that this build does not know (it knows 1)");
+                 "a format that this build does not know (it knows 1 and 2)");
+    } else if (format != IDENTITY_FORMAT) { /* before anything is written that it has not */
+        e = write_format(store, diag);
+        if (!e) {
+            diag_log(diag, DIAG_INFO, "format_upgraded", "from=%lld to=%d", (long long)format,
+                     IDENTITY_FORMAT);
+        }
     }
     buf_finish(&text);
     buf_finish(&other);

@@ -9,7 +9,7 @@
 #include "base/str.h"
 #include "broker/store/store.h"
 
-enum { IDENTITY_FORMAT = 1 }; /* of the layout: rivulet.format */
+enum { IDENTITY_FORMAT = 2, IDENTITY_FORMAT_OLDEST = 1 }; /* of the layout: rivulet.format */
 
 struct identity {
     char cluster_id[UUID_TEXT_SIZE]; /* 0-terminated */

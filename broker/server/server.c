@@ -457,6 +457,8 @@ static err open_logs(struct server *s)
         .syncer = s->syncer,
         .reader = s->reader,
         .leader_epoch = s->identity.start_number,
+        .journal_file_bytes = s->config->journal_file_bytes,
+        .journal_files = (int)s->config->journal_files,
         .max_open_files = (int)s->open_files_max,
         .producer_id_expiration_ms = s->config->producer_id_expiration_ms,
         .retention_check_interval_ms = s->config->retention_check_ms,

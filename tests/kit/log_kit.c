@@ -31,6 +31,8 @@ void log_kit_init(struct log_kit *k, uint64_t seed)
     sim_worker_init(&k->reader);
     k->diag =
         (struct diag){.level = DIAG_DEBUG, .clock = &k->clock.clock, .write = write_line, .ctx = k};
+    k->journal_file_bytes = 32768;
+    k->journal_files = 3;
     k->config = (struct log_config){
         .segment_bytes = 1 << 20,
         .segment_ms = 7LL * 24 * 3600 * 1000,
@@ -78,6 +80,8 @@ void log_kit_create(struct log_kit *k)
         .syncer = &k->syncer.worker,
         .reader = &k->reader.worker,
         .leader_epoch = k->epoch,
+        .journal_file_bytes = k->journal_file_bytes,
+        .journal_files = k->journal_files,
         .max_open_files = 6,
         .producer_id_expiration_ms = 86400000,
         .retention_check_interval_ms = 1000,
@@ -103,6 +107,7 @@ err log_kit_start(struct log_kit *k, int logs, bool clean)
         }
     }
     err e = log_manager_remove_strays(k->m);
+    e = e ? e : log_manager_opened(k->m);
     if (e) {
         log_manager_destroy(k->m);
         k->m = NULL;

@@ -24,8 +24,10 @@ struct log_kit {
     struct log_config config;
     int64_t compact_memory_bytes;  /* the cleaner's */
     struct uuid ids[LOG_KIT_LOGS]; /* of topics "t0", "t1", ...; partition 0 */
-    int32_t epoch;                 /* start number */
-    int64_t scrub_bytes_per_s;     /* 0, as it begins: no scrub */
+    int64_t journal_file_bytes;    /* small: it wraps around soon */
+    int journal_files;
+    int32_t epoch;             /* start number */
+    int64_t scrub_bytes_per_s; /* 0, as it begins: no scrub */
     int64_t scrub_interval_ms;
     bool printed;     /* log lines go to standard error */
     struct buf lines; /* owned; all of them, if it keeps them */

@@ -681,6 +681,8 @@ static void a_failure_at_any_operation_is_answered_and_does_not_stick(void **sta
             sim_store_fail_at(k->logs.sim, at, errors[n]);
             int steps = life(k, &ids);
             bool happened = sim_store_fault_op(k->logs.sim) != SIM_OP_COUNT;
+            sim_store_count_from_zero(
+                k->logs.sim);                     /* one that is still to come is not the stop's */
             if (sim_store_is_down(k->logs.sim)) { /* a sync failed: the process ends */
                 restart(k, SIM_CUT_LOSE);
             }

@@ -297,7 +297,7 @@ static void put_in_data(struct fixture *f, const char *name, const char *text)
 static void formats_that_are_not_known_are_refused(void **state)
 {
     struct fixture *f = *state;
-    static const char *const formats[] = {"2\n", "", "1", "one\n", "1\n1\n", "-1\n"};
+    static const char *const formats[] = {"3\n", "0\n", "", "1", "one\n", "1\n1\n", "-1\n"};
     for (size_t i = 0; i < sizeof formats / sizeof *formats; i++) {
         put_in_data(f, "rivulet.format", formats[i]);
         expect_end(PROGRAM("--data", f->data, "--listen", "127.0.0.1:0"), 1,

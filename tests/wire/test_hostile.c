@@ -447,11 +447,26 @@ static void await_open_files(const struct good *g, int most)
     }
 }
 
+/* The journal's first file, which is made behind the first record's back, and stays open. */
+static void await_journal(const struct good *g)
+{
+    struct timespec pause = {.tv_nsec = 2000000};
+    char path[TEMP_DIR_SIZE + 32];
+    snprintf(path, sizeof path, "%s/rivulet.journal.0", g->d->data);
+    for (int i = 0; access(path, F_OK) != 0; i++) {
+        if (i > 20000) {
+            fail_msg("%s is not made", path);
+        }
+        nanosleep(&pause, NULL); /* between two looks */
+    }
+}
+
 static void connections_that_are_broken_off_anywhere_leave_nothing_behind(void **state)
 {
     (void)state;
     struct good g = good_create(DAEMON());
     good_works(&g);
+    await_journal(&g);
     int files = proc_open_files(g.d->pid);
     struct rng rng;
     rng_init(&rng, 7);

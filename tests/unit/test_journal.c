@@ -1,0 +1,515 @@
+/* The journal: its format, what may not be taken for a group of it, and that it goes round. */
+#include "base/check.h"
+#include "base/mem.h"
+#include "broker/log/internal.h"
+#include "tests/kit/log_kit.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+enum { FILE_BYTES = 32768, FILES = 3 };
+static const int64_t T0 = 1700000000000;
+static const struct journal_id ID = {{{7}}, 3};
+
+struct desk { /* a journal alone, on a simulated disk */
+    struct sim_store *sim;
+    struct sim_clock clock;
+    struct diag diag;
+    struct journal j;
+};
+
+static void nowhere(void *ctx, const char *line, size_t size)
+{
+    (void)ctx;
+    (void)line;
+    (void)size;
+}
+
+static void open_desk(struct desk *d, bool clean)
+{
+    journal_init(&d->j, sim_store_store(d->sim), &d->diag, FILE_BYTES);
+    assert_int_equal(journal_open(&d->j, clean), OK);
+}
+
+static void start(struct desk *d)
+{
+    memset(d, 0, sizeof *d);
+    d->sim = sim_store_create(1);
+    sim_clock_init(&d->clock, T0);
+    d->diag = (struct diag){.level = DIAG_DEBUG, .clock = &d->clock.clock, .write = nowhere};
+    open_desk(d, false);
+    assert_null(d->j.replay);
+    assert_int_equal(journal_recycle(&d->j, FILES), OK);
+    for (int i = 0; i < FILES; i++) {
+        assert_int_equal(journal_make_file(&d->j, &d->j.files[i]), OK);
+        d->j.files[i].state = JOURNAL_FREE;
+    }
+}
+
+static void reopen(struct desk *d, enum sim_cut how)
+{
+    journal_finish(&d->j);
+    sim_store_restart(d->sim, how);
+    open_desk(d, false);
+}
+
+static void end(struct desk *d)
+{
+    journal_finish(&d->j);
+    sim_store_destroy(d->sim);
+}
+
+/* A batch of one record at `offset`, whose value begins with `tag`. */
+static void batch_at(struct log_kit_append *a, int64_t offset, size_t size, uint64_t tag)
+{
+    log_kit_batch(a, 1, size, tag, T0, -1, -1, -1);
+    batch_set_offset(a->a.batch, offset, 1);
+}
+
+static bool put(struct desk *d, int64_t offset, size_t size)
+{
+    struct log_kit_append a;
+    struct buf records = {0};
+    const struct buf *parts[1] = {&records};
+    struct journal_place place;
+    bool written;
+    batch_at(&a, offset, size, (uint64_t)offset);
+    journal_add_batch(&records, ID, a.a.batch, a.a.size);
+    bool reserved = journal_reserve(&d->j, records.len, &place);
+    if (reserved) {
+        assert_int_equal(journal_write(&d->j, &place, parts, 1, &written), OK);
+        assert_true(written);
+    }
+    log_kit_append_finish(&a);
+    buf_finish(&records);
+    return reserved;
+}
+
+/* Offsets [from, to), each once, as they were written. */
+static void expect(struct desk *d, int64_t from, int64_t to)
+{
+    const struct journal_log *log = journal_find(&d->j, ID);
+    assert_non_null(log);
+    assert_int_equal(log->count, to - from);
+    assert_int_equal(log->durable_end, to);
+    for (int64_t i = from; i < to; i++) {
+        const struct journal_batch *b = &log->batches[i - from];
+        struct log_kit_append a;
+        batch_at(&a, i, 100, (uint64_t)i);
+        assert_int_equal(b->offset, i);
+        assert_int_equal(b->end, i + 1);
+        assert_int_equal(b->size, a.a.size);
+        assert_memory_equal(b->p, a.a.batch, b->size);
+        log_kit_append_finish(&a);
+    }
+}
+
+static void read_bytes(struct desk *d, int number, int64_t at, void *p, size_t size)
+{
+    size_t got = 0;
+    const struct store *store = sim_store_store(d->sim);
+    assert_int_equal(store->ops->read(store->ctx, d->j.files[number].file, p, size, at, &got), OK);
+    assert_int_equal(got, size);
+}
+
+static void its_bytes_are_as_the_format_says(void **state)
+{
+    (void)state;
+    struct desk d;
+    uint8_t head[48];
+    uint8_t group[32 + 32];
+    start(&d);
+    assert_true(put(&d, 5, 100));
+    read_bytes(&d, 0, 0, head, sizeof head);
+    assert_memory_equal(head, "RVJOURNL\1\0\0\0", 12);
+    assert_memory_equal(head + 16, "\1\0\0\0\0\0\0\0\1\0\0\0\0\0\0\0", 16); /* use, sequence */
+    read_bytes(&d, 0, JOURNAL_BLOCK, group, sizeof group);
+    assert_memory_equal(group, "RJRG", 4);
+    assert_memory_equal(group + 8, "\1\0\0\0\0\0\0\0", 8);           /* sequence */
+    assert_memory_equal(group + 20, "\1\0\0\0\1\0\0\0\0\0\0\0", 12); /* blocks, count */
+    assert_memory_equal(group + 32, "\7\0\0\0", 4);                  /* topic id */
+    assert_memory_equal(group + 48, "\3\0\0\0", 4);                  /* partition */
+    assert_memory_equal(group + 56, "\6\0\0\0\0\0\0\0", 8);          /* end */
+    end(&d);
+}
+
+static void what_was_synced_is_found_after_a_power_cut(void **state)
+{
+    (void)state;
+    struct desk d;
+    start(&d);
+    for (int64_t i = 0; i < 10; i++) { /* over the end of the first file */
+        assert_true(put(&d, i, 100));
+    }
+    reopen(&d, SIM_CUT_LOSE);
+    expect(&d, 0, 10);
+    assert_false(d.j.replay->rotten);
+    assert_int_equal(d.j.sequence, 11);
+    end(&d);
+}
+
+static void it_has_no_place_when_all_files_are_full_and_goes_round_when_they_are_cleared(
+    void **state)
+{
+    (void)state;
+    struct desk d;
+    int64_t n = 0;
+    start(&d);
+    while (put(&d, n, 100)) {
+        n++;
+    }
+    assert_int_equal(n, FILES * (FILE_BYTES / JOURNAL_BLOCK - 1));
+    assert_false(journal_has_free(&d.j));
+    for (int round = 0; round < 7; round++) {
+        struct journal_file *f = journal_first(&d.j, JOURNAL_FULL);
+        assert_int_equal(journal_clear_file(&d.j, f), OK);
+        f->state = JOURNAL_FREE;
+        for (int i = 0; i < FILE_BYTES / JOURNAL_BLOCK - 1; i++) {
+            assert_true(put(&d, n++, 100));
+        }
+        assert_false(put(&d, n, 100));
+        reopen(&d, SIM_CUT_LOSE); /* exactly what is in the three newest uses */
+        expect(&d, n - FILES * (FILE_BYTES / JOURNAL_BLOCK - 1), n);
+        assert_false(d.j.replay->rotten);
+        d.j.file_count = FILES;
+        d.j.active = -1;
+        for (int i = 0; i < FILES; i++) {
+            if (d.j.files[i].use == d.j.use) {
+                d.j.active = i;
+                d.j.files[i].state = JOURNAL_ACTIVE;
+                d.j.position = FILE_BYTES;
+            }
+        }
+    }
+    end(&d);
+}
+
+static void a_group_larger_than_a_file_has_no_place(void **state)
+{
+    (void)state;
+    struct desk d;
+    struct journal_place place;
+    start(&d);
+    assert_false(journal_reserve(&d.j, FILE_BYTES - JOURNAL_BLOCK, &place));
+    assert_true(
+        journal_reserve(&d.j, FILE_BYTES - JOURNAL_BLOCK - sizeof(struct journal_group), &place));
+    end(&d);
+}
+
+/* A value that is, at a block's begin, a group with the right number and a good checksum, but for
+ * the salt, which nobody outside knows; and the real group behind it is torn. */
+static void payload_that_looks_like_a_group_is_none(void **state)
+{
+    (void)state;
+    struct desk d;
+    struct log_kit_append crafted;
+    static uint8_t value[2 * JOURNAL_BLOCK];
+    struct buf inner = {0};
+    start(&d);
+    assert_true(put(&d, 0, 100));
+    assert_true(put(&d, 1, 100));
+    /* At the second group's place: the bytes of a client, over a group that rot or a torn write
+     * took. */
+    batch_at(&crafted, 1, 100, 99);
+    journal_add_batch(&inner, ID, crafted.a.batch, crafted.a.size);
+    struct journal_group g = {.magic = JOURNAL_GROUP_MAGIC,
+                              .sequence = 2,
+                              .size = (uint32_t)(sizeof g + inner.len),
+                              .blocks = 1,
+                              .count = 1};
+    memcpy(value, &g, sizeof g);
+    memcpy(value + sizeof g, inner.ptr, inner.len);
+    static const uint8_t no_salt[JOURNAL_SALT];
+    g.crc = journal_crc(no_salt, value, g.size);
+    memcpy(value, &g, sizeof g);
+    const struct iovec v = {value, JOURNAL_BLOCK};
+    struct store *store = sim_store_store(d.sim);
+    assert_int_equal(store->ops->write(store->ctx, d.j.files[0].file, &v, 1, 2 * JOURNAL_BLOCK),
+                     OK);
+    assert_int_equal(store->ops->sync(store->ctx, d.j.files[0].file), OK);
+    reopen(&d, SIM_CUT_LOSE);
+    expect(&d, 0, 1);
+    end(&d);
+    log_kit_append_finish(&crafted);
+    buf_finish(&inner);
+}
+
+/* The same bytes, of an older use of the file: they are whole, and their number is right. */
+static void a_former_uses_group_is_none(void **state)
+{
+    (void)state;
+    struct desk d;
+    uint8_t old[JOURNAL_BLOCK];
+    start(&d);
+    assert_true(put(&d, 0, 100));
+    assert_true(put(&d, 1, 100));
+    read_bytes(&d, 0, 2 * JOURNAL_BLOCK, old, sizeof old);
+    d.j.files[0].state = JOURNAL_FREE; /* used again, and the numbers too, as after a loss */
+    d.j.files[1].state = d.j.files[2].state = JOURNAL_FULL;
+    d.j.active = -1;
+    d.j.sequence = 1;
+    assert_true(put(&d, 0, 100));
+    uint8_t same[JOURNAL_BLOCK];
+    read_bytes(&d, 0, 2 * JOURNAL_BLOCK, same, sizeof same);
+    assert_memory_equal(old, same, sizeof old);
+    reopen(&d, SIM_KILL);
+    expect(&d, 0, 1);
+    end(&d);
+}
+
+static void a_torn_group_is_the_end_and_a_valid_one_behind_a_bad_one_is_rot(void **state)
+{
+    (void)state;
+    struct desk d;
+    start(&d);
+    for (int64_t i = 0; i < 10; i++) {
+        assert_true(put(&d, i, 100));
+    }
+    sim_store_flip(d.sim, JOURNAL_NAME "1", 3 * JOURNAL_BLOCK + 100, 1); /* the last one */
+    reopen(&d, SIM_CUT_LOSE);
+    expect(&d, 0, 9);
+    assert_false(d.j.replay->rotten);
+    sim_store_flip(d.sim, JOURNAL_NAME "0", 4 * JOURNAL_BLOCK + 100, 1);
+    reopen(&d, SIM_CUT_LOSE);
+    assert_true(d.j.replay->rotten);
+    assert_int_equal(journal_find(&d.j, ID)->count, 8); /* the others count */
+    assert_int_equal(journal_find(&d.j, ID)->durable_end, 9);
+    end(&d);
+}
+
+/* ---- below a manager */
+
+static int64_t append_many(struct log_kit *k, int n, int64_t *told)
+{
+    for (int i = 0; i < n; i++) {
+        struct log_kit_append a;
+        log_kit_batch(&a, 1, 100, (uint64_t)*told, T0, -1, -1, -1);
+        assert_int_equal(log_kit_append_durable(k, i % 2, &a), OK);
+        log_kit_drain(k);
+        assert_int_equal(a.durable, 1);
+        assert_int_equal(a.durable_result, OK);
+        log_kit_append_finish(&a);
+        (*told)++;
+    }
+    return *told;
+}
+
+static void files_are_made_when_they_are_needed_filled_and_used_again(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    int64_t told = 0;
+    log_kit_init(&k, 1);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    assert_int_equal(journal_count(&k.m->journal, JOURNAL_NONE), FILES); /* none is there yet */
+    append_many(&k, 200, &told);
+    assert_true(journal_count(&k.m->journal, JOURNAL_NONE) < FILES - 1);
+    assert_true(k.m->journal.use > 5); /* some were used again */
+    log_kit_crash(&k, SIM_CUT_LOSE);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(log_high_watermark(log_kit_log(&k, i)), 100);
+    }
+    log_kit_finish(&k);
+}
+
+static void while_it_is_full_appends_go_on_in_the_segments(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    int64_t told = 0;
+    log_kit_init(&k, 1);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    append_many(&k, 10, &told);
+    for (int i = 0; i < FILES; i++) { /* nobody frees them */
+        k.m->journal.files[i].state = JOURNAL_CLEARING;
+    }
+    k.m->journal.active = -1;
+    append_many(&k, 30, &told);
+    log_kit_crash(&k, SIM_CUT_LOSE);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(log_high_watermark(log_kit_log(&k, i)), 20);
+    }
+    log_kit_finish(&k);
+}
+
+/* What the file holds where the journal has a batch does not matter; what it lost below the
+ * recorded end, and the journal does not have either, is corruption and is not cut. */
+static void the_journal_is_believed_and_not_the_file(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    int64_t told = 0;
+    log_kit_init(&k, 1);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    append_many(&k, 10, &told);
+    sim_store_flip(k.sim, "t0-0/00000000000000000000.log", 600, 0x40);
+    log_kit_crash(&k, SIM_KILL);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    struct buf out = {0};
+    assert_int_equal(log_high_watermark(log_kit_log(&k, 0)), 5);
+    assert_int_equal(log_kit_read(&k, 0, 0, 1 << 20, &out), OK);
+    struct batch_header h;
+    for (size_t at = 0; at < out.len; at += h.size) {
+        assert_int_equal(batch_header_read(out.ptr + at, out.len - at, &h), OK);
+        assert_true(batch_crc_is_right(out.ptr + at, h.size));
+    }
+    buf_finish(&out);
+    log_kit_finish(&k);
+}
+
+/* Synced in its segment, so that the journal says how far, and does not have it; then it is gone.
+ */
+static void what_is_gone_below_the_recorded_end_is_not_given_to_others(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    int64_t told = 0;
+    struct log_kit_append large[20];
+    log_kit_init(&k, 1);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    append_many(&k, 10, &told);
+    int64_t keep = log_size_bytes(log_kit_log(&k, 0));
+    for (int i = 0; i < 20; i++) {
+        log_kit_batch(&large[i], 1, 4096, 1, T0, -1, -1, -1);
+        assert_int_equal(log_kit_append(&k, 0, &large[i]), OK);
+    }
+    log_kit_drain(&k);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(large[i].durable_result, OK);
+        log_kit_append_finish(&large[i]);
+    }
+    struct log_kit_append a;
+    log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
+    assert_int_equal(log_kit_append(&k, 1, &a), OK); /* another's group says it */
+    log_kit_drain(&k);
+    log_kit_append_finish(&a);
+    log_kit_crash(&k, SIM_KILL);
+    struct store *store = sim_store_store(k.sim);
+    struct store_file *file;
+    assert_int_equal(
+        store->ops->open(store->ctx, "t0-0/00000000000000000000.log", STORE_WRITE, &file), OK);
+    assert_int_equal(store->ops->truncate(store->ctx, file, keep), OK);
+    store->ops->close(store->ctx, file);
+    for (int round = 0; round < 2; round++) { /* the second without the journal's word */
+        struct buf out = {0};
+        assert_int_equal(log_kit_start(&k, 2, false), OK);
+        assert_int_equal(log_kit_read(&k, 0, 0, 1 << 20, &out), OK);
+        assert_int_equal(out.len, keep);
+        assert_int_equal(log_end_offset(log_kit_log(&k, 0)), 25);
+        log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
+        assert_int_equal(log_kit_append(&k, 0, &a), ERR_IO);
+        log_kit_append_finish(&a);
+        buf_finish(&out);
+        log_kit_crash(&k, SIM_CUT_LOSE);
+    }
+    log_kit_finish(&k);
+}
+
+static void a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing(void **state)
+{
+    (void)state;
+    bool happened = true;
+    for (uint64_t at = 0; happened; at++) {
+        struct log_kit k;
+        int64_t told[2] = {0, 0};
+        log_kit_init(&k, at + 1);
+        assert_int_equal(log_kit_start(&k, 2, false), OK);
+        sim_store_count_from_zero(k.sim);
+        sim_store_fail_at(k.sim, at, ERR_IO);
+        struct log_kit_append a[40];
+        int n = 0;
+        for (; n < 40 && !sim_store_is_down(k.sim); n++) {
+            log_kit_batch(&a[n], 1, 300, 1, T0, -1, -1, -1);
+            if (log_kit_append_durable(&k, n % 2, &a[n])) {
+                log_kit_append_finish(&a[n]);
+                break;
+            }
+            log_kit_drain(&k);
+        }
+        happened = sim_store_fault_op(k.sim) != SIM_OP_COUNT;
+        for (int round = 0; round < 2; round++) { /* the cache lies in the first */
+            log_kit_crash(&k, round ? SIM_CUT_LOSE : SIM_KILL);
+            assert_int_equal(log_kit_start(&k, 2, false), OK);
+            for (int i = 0; i < n && !round; i++) {
+                told[i % 2] =
+                    a[i].durable_result == OK && a[i].durable && a[i].a.end_offset > told[i % 2]
+                        ? a[i].a.end_offset
+                        : told[i % 2];
+                log_kit_append_finish(&a[i]);
+            }
+            for (int i = 0; i < 2; i++) {
+                int64_t end_offset = log_high_watermark(log_kit_log(&k, i));
+                assert_true(end_offset >= told[i]);
+                told[i] = end_offset; /* who read it must find it again */
+            }
+        }
+        log_kit_finish(&k);
+    }
+}
+
+/* After a kill that left nothing in the segments' files but lies, the recovery is cut at each of
+ * its operations, by a kill or a cut, and done again. */
+static bool cut_recovery_at(uint64_t at, enum sim_cut how)
+{
+    struct log_kit k;
+    int64_t told = 0;
+    log_kit_init(&k, at + 1);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    append_many(&k, 24, &told);
+    log_kit_crash(&k, SIM_CUT_LOSE);
+    sim_store_cut_at(k.sim, at, how);
+    bool started = log_kit_start(&k, 2, false) == OK;
+    bool happened = sim_store_is_down(k.sim);
+    assert_true(started || happened);
+    log_kit_crash(&k, how);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(log_high_watermark(log_kit_log(&k, i)), 12);
+    }
+    append_many(&k, 4, &told); /* and after it all is as ever */
+    log_kit_crash(&k, SIM_CUT_LOSE);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(log_high_watermark(log_kit_log(&k, i)), 14);
+    }
+    log_kit_finish(&k);
+    return happened;
+}
+
+static void a_recovery_that_is_cut_anywhere_is_done_again(void **state)
+{
+    (void)state;
+    for (int how = SIM_KILL; how <= SIM_CUT_TEAR; how++) {
+        uint64_t at = 0;
+        while (cut_recovery_at(at, (enum sim_cut)how)) {
+            at++;
+        }
+        assert_true(at > 40);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(its_bytes_are_as_the_format_says),
+        cmocka_unit_test(what_was_synced_is_found_after_a_power_cut),
+        cmocka_unit_test(
+            it_has_no_place_when_all_files_are_full_and_goes_round_when_they_are_cleared),
+        cmocka_unit_test(a_group_larger_than_a_file_has_no_place),
+        cmocka_unit_test(payload_that_looks_like_a_group_is_none),
+        cmocka_unit_test(a_former_uses_group_is_none),
+        cmocka_unit_test(a_torn_group_is_the_end_and_a_valid_one_behind_a_bad_one_is_rot),
+        cmocka_unit_test(files_are_made_when_they_are_needed_filled_and_used_again),
+        cmocka_unit_test(while_it_is_full_appends_go_on_in_the_segments),
+        cmocka_unit_test(the_journal_is_believed_and_not_the_file),
+        cmocka_unit_test(what_is_gone_below_the_recorded_end_is_not_given_to_others),
+        cmocka_unit_test(a_recovery_that_is_cut_anywhere_is_done_again),
+        cmocka_unit_test(a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
