@@ -3,6 +3,7 @@
  * the partitions, and what is printed.
  */
 #include "base/mem.h"
+#include "broker/log/journal.h"
 #include "broker/log/repair.h"
 #include "tools/files.h"
 #include "tools/terminal.h"
@@ -21,6 +22,7 @@ struct repair_job {
     struct repair_plan *plans; /* owned; of each of them */
     int count;                 /* of plans */
     bool failed;               /* a partition could not be read, or repaired */
+    bool journal;              /* there is one that holds something */
     int64_t problems;
     int64_t bytes; /* to be cut */
     int64_t left;  /* problems that stay */
@@ -133,6 +135,51 @@ static int summary(struct repair_job *j, bool done)
 
 /* ---- the work */
 
+static bool begins_with_zeros(struct store *store, const char *path)
+{
+    static const uint8_t zeros[JOURNAL_BLOCK];
+    uint8_t head[JOURNAL_BLOCK];
+    struct store_file *file;
+    size_t got = 0;
+    if (store->ops->open(store->ctx, path, STORE_READ, &file)) {
+        return false;
+    }
+    err e = store->ops->read(store->ctx, file, head, sizeof head, 0, &got);
+    store->ops->close(store->ctx, file);
+    return !e && memcmp(head, zeros, got) == 0;
+}
+
+static void each_journal(void *arg, const struct store_entry *entry)
+{
+    struct repair_job *j = arg;
+    static const struct str prefix = {JOURNAL_NAME, sizeof JOURNAL_NAME - 1};
+    char path[64];
+    if (!entry->is_dir && entry->name.len > prefix.len && entry->name.len < sizeof path &&
+        memcmp(entry->name.ptr, prefix.ptr, prefix.len) == 0) {
+        snprintf(path, sizeof path, "%.*s", STR_ARG(entry->name));
+        j->journal = j->journal || !begins_with_zeros(&j->store, path);
+    }
+}
+
+/* After a crash the end of a partition may be in the journal alone: what looks torn here is not. */
+static int refuse_journal(struct repair_job *j, const char *path)
+{
+    struct store_file *mark;
+    if (j->store.ops->open(j->store.ctx, ".kafka_cleanshutdown", STORE_READ, &mark) == OK) {
+        j->store.ops->close(j->store.ctx, mark);
+        return EXIT_DONE;
+    }
+    err e = j->store.ops->list(j->store.ctx, "", each_journal, j);
+    if (e || j->journal) {
+        tool_say("%s was not stopped in order, and has a journal that no start has read\nstart "
+                 "rivuletd on it once: what the journal has goes back to its place; then repair "
+                 "what is still wrong",
+                 path);
+        return EXIT_FAILED;
+    }
+    return EXIT_DONE;
+}
+
 static int open_directory(struct repair_job *j, const char *path)
 {
     struct buf mark = {0};
@@ -161,6 +208,10 @@ static int open_directory(struct repair_job *j, const char *path)
         tool_say(e == ERR_BUSY ? "%s is in use by a broker (%s)\nstop it first" : "%s: %s", path,
                  err_text(e));
         return EXIT_FAILED;
+    }
+    int code = refuse_journal(j, path);
+    if (code != EXIT_DONE) {
+        return code;
     }
     e = j->store.ops->list(j->store.ctx, "", each_dir, j);
     if (e || j->dirs.failed) {
