@@ -4,9 +4,9 @@
  * producers in a snapshot, epochs in their file; then the recovery points of all are written at
  * once (offset_files.c). (K1) A recovery point is never above what a checkpoint of that log made
  * durable. It runs on the reader, so that commits do not wait for it; the last one, at a stop,
- * takes every log. A file of the journal is free when a checkpoint has
- * synced the segments that it stands for; that one, more frequent, does nothing else. Each log is a
- * work item of its own, so that reads and other loads of the device come in between.
+ * takes every log. A file of the journal is free when a checkpoint has synced the segments that it
+ * stands for; that one, more frequent, does nothing else. Each log is a work item of its own, so
+ * that reads and other loads of the device come in between.
  */
 #include "broker/log/compact.h"
 

@@ -14,10 +14,10 @@
  * go the long way: the writer, the loop, the syncer.
  *
  * Invariants:
- *   C1  within a log, a segment is synced before the next one of the same group: what is durable is
- * a prefix
- *   C2  a segment's directory entry is durable before anything in it counts: the first sync
- * of a new one is never the journal's
+ *   C1  within a log, a segment is synced before the next one of the same group: what is
+ *       durable is a prefix
+ *   C2  a segment's directory entry is durable before anything in it counts: the first sync of a
+ *       new one is never the journal's
  *   C3  records are made of a part only after all of it was written to its segment (J4)
  */
 #include "broker/log/compact.h"

@@ -1,12 +1,15 @@
 /* The journal's files. All numbers little-endian, but for the batches, which are Kafka's.
  *
- *   file     a block with its header, then groups, each on a boundary of JOURNAL_BLOCK
- *   header   uint64 magic "RVJOURNL" · uint32 version · uint32 crc32c · uint64 use · uint64
- * sequence of the first group · 16 random bytes of salt, new for each use zeros: the file holds
- * nothing (it is new, or was cleared) group    uint32 magic "RJRG" · uint32 crc32c (salt, then the
- * rest of the group) · uint64 sequence · uint32 size · uint32 blocks · uint32 count · uint32 0 ·
- * records record   16 bytes topic id · int32 partition · uint32 size · int64 end · size bytes: a
- * batch
+ * A file is a block with its header, then groups, each on a boundary of JOURNAL_BLOCK.
+ *
+ * The header: uint64 magic "RVJOURNL", uint32 version, uint32 crc32c, uint64 use, uint64 sequence
+ * of the first group, 16 random bytes of salt, new for each use. Zeros there: the file holds
+ * nothing; it is new, or was cleared.
+ *
+ * A group: uint32 magic "RJRG", uint32 crc32c (of the salt, then of the rest of the group), uint64
+ * sequence, uint32 size, uint32 blocks, uint32 count, uint32 0, and `count` records.
+ *
+ * A record: 16 bytes topic id, int32 partition, uint32 size, int64 end, `size` bytes: a batch.
  *
  * A file's states:
  *
