@@ -1,11 +1,10 @@
 /* Every allocation of every admin call fails in turn: the call says RV_E_MEMORY or gets by without,
  * gives nothing half made, works when it is made again, and nothing leaks. The helper thread's
  * start and stop are among them. The broker is in a process of its own, where nothing fails. */
-#include "base/check.h"
 #include "client/rivulet.h"
 #include "protocol/error.h"
+#include "tests/kit/child_home.h"
 #include "tests/kit/failing_mem.h"
-#include "tests/kit/local_home.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -13,60 +12,10 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-enum { PATIENCE_MS = 30000, ADDRESS_SIZE = 64, TRIES = 2 };
-
-struct child {
-    pid_t pid;
-    int stop; /* closed: the broker stops */
-    char address[ADDRESS_SIZE];
-};
-
-static void broker_main(int tell, int stop)
-{
-    char byte, address[ADDRESS_SIZE] = "";
-    struct local_home *h = local_home_start(NULL);
-    snprintf(address, sizeof address, "%s", local_home_address(h));
-    check(write(tell, address, ADDRESS_SIZE) == ADDRESS_SIZE);
-    while (read(stop, &byte, 1) > 0) {
-    }
-    local_home_destroy(h);
-    _exit(0);
-}
-
-static int child_start(void **state)
-{
-    static struct child c;
-    int tell[2], stop[2];
-    check(pipe(tell) == 0 && pipe(stop) == 0);
-    c.pid = fork();
-    check(c.pid >= 0);
-    if (c.pid == 0) {
-        close(tell[0]);
-        close(stop[1]);
-        broker_main(tell[1], stop[0]);
-    }
-    close(tell[1]);
-    close(stop[0]);
-    c.stop = stop[1];
-    check(read(tell[0], c.address, ADDRESS_SIZE) == ADDRESS_SIZE);
-    close(tell[0]);
-    *state = &c;
-    return 0;
-}
-
-static int child_stop(void **state)
-{
-    struct child *c = *state;
-    int status;
-    close(c->stop);
-    check(waitpid(c->pid, &status, 0) == c->pid);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
-}
+enum { PATIENCE_MS = 30000, TRIES = 2 };
 
 /* ---- the calls: each gives its code, and gives back what it was given ---- */
 
@@ -202,7 +151,7 @@ static const struct {
 /* ---- the sweep ---- */
 
 /* With allocation k failing; true: there was such an allocation. */
-static bool one(const struct child *broker, int row, long k)
+static bool one(const struct child_home *broker, int row, long k)
 {
     struct rv_error e;
     struct rv_client *c = NULL;
@@ -234,7 +183,7 @@ static bool one(const struct child *broker, int row, long k)
 
 static void every_admin_call_survives(void **state)
 {
-    const struct child *broker = *state;
+    const struct child_home *broker = *state;
     struct rv_error e;
     struct rv_client *c = NULL;
     assert_int_equal(rv_client_open(RV_OPTIONS({"bootstrap.servers", broker->address}), &c, &e),
@@ -263,5 +212,5 @@ int main(void)
         cmocka_unit_test(every_admin_call_survives),
     };
     signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests(tests, child_start, child_stop);
+    return cmocka_run_group_tests(tests, child_home_start, child_home_stop);
 }

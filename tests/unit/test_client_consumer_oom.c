@@ -1,11 +1,10 @@
 /* Every allocation of the client fails in turn while it reads: each call that says RV_E_MEMORY
  * works when it is made again, no record is lost or comes twice, and nothing leaks. The broker is
  * in a process of its own, where nothing fails. */
-#include "base/check.h"
 #include "base/clock.h"
+#include "tests/kit/child_home.h"
 #include "tests/kit/failing_mem.h"
 #include "tests/kit/feed.h"
-#include "tests/kit/local_home.h"
 
 #include <setjmp.h>
 #include <signal.h>
@@ -13,60 +12,10 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
-enum { PATIENCE_MS = 30000, PARTITIONS = 2, BATCHES = 5, EACH = 4, ADDRESS_SIZE = 64 };
-
-struct child {
-    pid_t pid;
-    int stop; /* closed: the broker stops */
-    char address[ADDRESS_SIZE];
-};
-
-static void broker_main(int tell, int stop)
-{
-    char byte, address[ADDRESS_SIZE] = "";
-    struct local_home *h = local_home_start(NULL);
-    snprintf(address, sizeof address, "%s", local_home_address(h));
-    check(write(tell, address, ADDRESS_SIZE) == ADDRESS_SIZE);
-    while (read(stop, &byte, 1) > 0) {
-    }
-    local_home_destroy(h);
-    _exit(0);
-}
-
-static int child_start(void **state)
-{
-    static struct child c;
-    int tell[2], stop[2];
-    check(pipe(tell) == 0 && pipe(stop) == 0);
-    c.pid = fork();
-    check(c.pid >= 0);
-    if (c.pid == 0) {
-        close(tell[0]);
-        close(stop[1]);
-        broker_main(tell[1], stop[0]);
-    }
-    close(tell[1]);
-    close(stop[0]);
-    c.stop = stop[1];
-    check(read(tell[0], c.address, ADDRESS_SIZE) == ADDRESS_SIZE);
-    close(tell[0]);
-    *state = &c;
-    return 0;
-}
-
-static int child_stop(void **state)
-{
-    struct child *c = *state;
-    int status;
-    close(c->stop);
-    check(waitpid(c->pid, &status, 0) == c->pid);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
-}
+enum { PATIENCE_MS = 30000, PARTITIONS = 2, BATCHES = 5, EACH = 4 };
 
 /* ---- calls that are made again ---- */
 
@@ -86,7 +35,7 @@ static bool again(int code, const struct rv_error *e)
     return true;
 }
 
-static struct rv_client *client_open(const struct child *broker)
+static struct rv_client *client_open(const struct child_home *broker)
 {
     struct rv_error e;
     struct rv_client *client = NULL;
@@ -139,7 +88,7 @@ static void read_all(struct rv_consumer *c)
     }
 }
 
-static void feed_topic(const struct child *broker)
+static void feed_topic(const struct child_home *broker)
 {
     struct rv_error e;
     struct rv_client *client = client_open(broker);
@@ -164,7 +113,7 @@ static void feed_topic(const struct child *broker)
 
 /* ---- what is swept ---- */
 
-static void assigned(const struct child *broker, long k)
+static void assigned(const struct child_home *broker, long k)
 {
     struct rv_error e;
     const struct rv_partition both[PARTITIONS] = {
@@ -182,7 +131,7 @@ static void assigned(const struct child *broker, long k)
     rv_client_close(client);
 }
 
-static void as_a_member(const struct child *broker, long k)
+static void as_a_member(const struct child_home *broker, long k)
 {
     struct rv_error e;
     char group[32];
@@ -200,7 +149,8 @@ static void as_a_member(const struct child *broker, long k)
     rv_client_close(client);
 }
 
-static void sweep(const struct child *broker, void (*scenario)(const struct child *, long))
+static void sweep(const struct child_home *broker,
+                  void (*scenario)(const struct child_home *, long))
 {
     long alive = mem_alive();
     for (long k = 0;; k++) {
@@ -237,5 +187,5 @@ int main(void)
         cmocka_unit_test(a_member_reads_whichever_allocation_fails),
     };
     signal(SIGPIPE, SIG_IGN);
-    return cmocka_run_group_tests(tests, child_start, child_stop);
+    return cmocka_run_group_tests(tests, child_home_start, child_home_stop);
 }
