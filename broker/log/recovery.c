@@ -257,6 +257,7 @@ struct scan {
     struct buf index;                  /* owned */
     struct buf timeindex;              /* owned */
     bool stepped;                      /* over a bad batch below the recovery point */
+    bool rotten;                       /* it did so in some segment */
 };
 
 static void scan_time_entry(struct scan *c)
@@ -310,8 +311,8 @@ static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_heade
         if (!follows || h->base_offset >= c->durable_from) {
             return ERR_CORRUPT;
         }
-        c->stepped = true; /* rot below what is known to be durable; reads will say so when they
-                              come to it */
+        c->stepped = c->rotten = true; /* below what is known to be durable; reads will say so when
+                                          they come to it */
         diag_log(log->m->o.diag, DIAG_ERROR, "batch_corrupt",
                  "dir=%s base=%lld position=%lld offset=%lld", log->dir,
                  (long long)c->s->base_offset, (long long)c->position, (long long)h->base_offset);
@@ -697,8 +698,37 @@ static err drop_later(struct log *log, int32_t keep)
     return e;
 }
 
-/* From the checkpoint on; what is below `recovery_point`, which the journal may have moved, is
- * durable. */
+/* All of it is good, and more than that was durable. An empty log that the checkpoint alone says
+ * more of is new, and the checkpoint's word is of a former one of its name (O1). */
+static bool ends_early(const struct scan *c)
+{
+    bool is_known = c->next_offset > 0 || (c->journal && c->journal->durable_end > 0);
+    return is_known && c->next_offset < c->durable_from;
+}
+
+/* New indexes of the segments [from, to), which no checkpoint will sync. */
+static err sync_indexes(struct log *log, int32_t from, int32_t to)
+{
+    struct store *store = log->m->o.store;
+    err e = OK;
+    for (int32_t i = from; i < to; i++) {
+        for (int kind = FILE_INDEX; kind <= FILE_TIMEINDEX && !e; kind++) {
+            struct file_use use = {0};
+            file_use_begin(&use, log->segments[i], (enum file_kind)kind, STORE_WRITE);
+            e = file_use_open(&use, store);
+            e = e ? e : store->ops->sync(store->ctx, use.file);
+            if (use.file) {
+                store->ops->close(store->ctx, use.file);
+                use.file = NULL;
+            }
+            file_use_end(&use);
+        }
+    }
+    return e;
+}
+
+/* From the checkpoint on; what is below `*recovery_point`, which the journal may have moved, is
+ * durable. Out: the one to record. */
 static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
                     int64_t *recovery_point)
 {
@@ -727,7 +757,7 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
         c.end_offset = next_base(log, i);
         e = recover_segment(&c, &whole);
     }
-    if (!e && !log->fenced && c.journal && c.next_offset < c.journal->durable_end) { /* R1 */
+    if (!e && !log->fenced && ends_early(&c)) { /* R1 */
         fence(&c);
         e = hold_place(&c);
     }
@@ -738,7 +768,13 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
     buf_finish(&c.timeindex);
     log->next_offset =
         log->fenced && c.next_offset < c.durable_from ? c.durable_from : c.next_offset;
-    *recovery_point = c.durable_from;
+    /* Rot and a fence are recorded: the journal, which says how far all was durable, is cleared,
+     * and without its word the next start would take the rot for a torn tail. Else the checkpoint
+     * stays where it is: indexes and producers were recorded with it alone. */
+    bool records = log->fenced || c.rotten;
+    *recovery_point = records ? c.durable_from : checkpointed;
+    e = e || !records ? e
+                      : sync_indexes(log, first, i < log->segment_count ? i : log->segment_count);
     return e ? e : log->m->o.store->ops->sync_dir(log->m->o.store->ctx, log->dir);
 }
 
@@ -782,7 +818,6 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     log->saved_point = checkpointed;
     bool good = true;
     bool epochs_good = true;
-    bool ended_there = false;
     err e = load_segments(log, l, &good);
     if (e) {
         return e;
@@ -797,6 +832,9 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
         (log->next_offset != checkpointed || recovery_point != checkpointed || snapshot < 0 ||
          rolled)) {
         ended = ERR_CORRUPT;
+    }
+    if (!ended && log->next_offset > 0 && log->next_offset < checkpointed) {
+        ended = ERR_CORRUPT; /* a clean stop leaves no such thing */
     }
     if (ended == ERR_CORRUPT) {
         bool ignored;
@@ -821,16 +859,12 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
         }
     } else {
         recovery_point = log->next_offset;
-        ended_there = true;
     }
     /* A log that nothing was appended to was never synced, whatever stop there was: the first sync
      * makes its entries durable. */
     log->fresh = true;
     log_active(log)->fresh = true;
     log->snapshot_offset = snapshot;
-    /* Its indexes and producers were recorded with the checkpoint alone; a fence is recorded too.
-     */
-    recovery_point = log->fenced || ended_there ? recovery_point : checkpointed;
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;
 }

@@ -7,10 +7,9 @@
 #include "base/crc32c.h"
 #include "base/mem.h"
 #include "broker/log/internal.h"
-#include "tests/fuzz/fuzz.h"
-#include "tests/kit/log_kit.h"
+#include "tests/fuzz/fuzz_log.h"
 
-enum { CLEAN = 1, SET_RIGHT = 2, FILES_MAX = 12, READ_MAX = 1 << 20 };
+enum { CLEAN = 1, SET_RIGHT = 2, FILES_MAX = 12 };
 
 static const char *const names[] = {
     "t0-0/00000000000000000000.log",
@@ -34,27 +33,13 @@ static bool ends_with(const char *name, const char *end)
     return n >= m && strcmp(name + n - m, end) == 0;
 }
 
-/* Of every batch whose length is one. */
-static void set_batches_right(uint8_t *p, size_t size)
-{
-    while (size >= BATCH_HEADER_SIZE) {
-        size_t n = (size_t)get_be32(p + 8) + BATCH_PREFIX_SIZE;
-        if (n < BATCH_HEADER_SIZE || n > size) {
-            return;
-        }
-        put_be32(p + 17, crc32c(p + BATCH_CRC_FROM, n - BATCH_CRC_FROM));
-        p += n;
-        size -= n;
-    }
-}
-
 static void put_file(struct store *s, const char *name, struct bytes content, bool set_right)
 {
     uint8_t *copy = mem_need_dup(content.ptr, content.len);
     struct iovec v = {copy, content.len};
     struct store_file *f;
     if (set_right && ends_with(name, ".log")) {
-        set_batches_right(copy, content.len);
+        log_file_set_right(copy, content.len);
     } else if (set_right && ends_with(name, ".snapshot") && content.len >= 10) {
         put_be32(copy + 2, crc32c(copy + 6, content.len - 6));
     }
@@ -64,37 +49,6 @@ static void put_file(struct store *s, const char *name, struct bytes content, bo
     check(s->ops->sync(s->ctx, f) == OK);
     s->ops->close(s->ctx, f);
     mem_free(copy);
-}
-
-/* From the start to the high watermark. False: there is rot on the way, or a gap, which may be. */
-static bool read_all(struct log_kit *k)
-{
-    struct log *log = log_kit_log(k, 0);
-    int64_t next = log_start_offset(log);
-    bool gaps = false;
-    check(next <= log_high_watermark(log) && log_high_watermark(log) == log_end_offset(log));
-    while (next < log_high_watermark(log)) {
-        struct buf out = {0};
-        struct batch_header h;
-        int64_t before = next;
-        err e = log_kit_read(k, 0, next, READ_MAX, &out);
-        check(!e || e == ERR_CORRUPT || e == ERR_RANGE);
-        size_t at = 0;
-        while (!e && at < out.len && !batch_header_read(out.ptr + at, out.len - at, &h) &&
-               h.size <= out.len - at) {
-            check(batch_crc_is_right(out.ptr + at, h.size));
-            check(h.base_offset + h.last_offset_delta >= next);
-            gaps = gaps || h.base_offset > next;
-            next = h.base_offset + h.last_offset_delta + 1;
-            at += h.size;
-        }
-        check(e || next > before); /* a read gets on, or says why not */
-        buf_finish(&out);
-        if (e) {
-            return false;
-        }
-    }
-    return !gaps;
 }
 
 static void look_up(struct log_kit *k)
@@ -134,12 +88,12 @@ static void append_and_restart(struct log_kit *k, bool good)
     check(log_kit_start(k, 1, false) == OK);
     appended = appended && !is_fenced(k);
     check(!appended || log_high_watermark(log_kit_log(k, 0)) >= at + 2);
-    good = read_all(k);
+    good = log_read_all(k, 0);
     check(!appended || good);
     log_kit_stop(k);
     check(log_kit_start(k, 1, true) == OK);
     check(!appended || log_high_watermark(log_kit_log(k, 0)) >= at + 2);
-    check(!appended || read_all(k));
+    check(!appended || log_read_all(k, 0));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
@@ -157,7 +111,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
     }
     check(s->ops->sync_dir(s->ctx, "t0-0") == OK && s->ops->sync_dir(s->ctx, "") == OK);
     check(log_kit_start(k, 1, how & CLEAN) == OK);
-    bool good = read_all(k);
+    bool good = log_read_all(k, 0);
     look_up(k);
     append_and_restart(k, good);
     log_kit_finish(k);

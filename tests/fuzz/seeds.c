@@ -9,6 +9,7 @@
 #include "broker/api/dispatch.h"
 #include "broker/config.h"
 #include "broker/coord/records.h"
+#include "broker/log/journal.h"
 #include "broker/meta/record.h"
 #include "protocol/frame.h"
 #include "tests/kit/log_kit.h"
@@ -359,6 +360,92 @@ static void segments(void)
     }
 }
 
+/* ---- journals */
+
+static void add_change(struct buf *out, int which, size_t position, const uint8_t *p, size_t size)
+{
+    add_byte(out, which);
+    add_short(out, position);
+    add_short(out, size);
+    buf_add(out, p, size);
+}
+
+/* The journal's header and groups, each without the zeros behind it. */
+static void add_journal(struct buf *out, struct store *s, int number)
+{
+    struct buf file = {0};
+    char path[32];
+    journal_path(number, path);
+    if (!store_read_file(s, path, 60000, &file) && get_be32(file.ptr)) {
+        add_change(out, number, 0, (const uint8_t *)file.ptr, sizeof(struct journal_header));
+        for (size_t at = JOURNAL_BLOCK; at < file.len; at += JOURNAL_BLOCK) {
+            struct journal_group g;
+            memcpy(&g, file.ptr + at, sizeof g);
+            if (g.magic == JOURNAL_GROUP_MAGIC) {
+                add_change(out, number, at, (const uint8_t *)file.ptr + at, g.size);
+            }
+        }
+    }
+    buf_finish(&file);
+}
+
+/* What a crash leaves of two logs and their journal: with the segments, without, with half of
+ * them; as it was, and with the checksums to be set right. */
+static void journals(struct rng *rng)
+{
+    enum { APPENDS = 14 };
+    for (int n = 0; n < 12; n++) {
+        struct log_kit *k = mem_need(sizeof *k);
+        struct buf out = {0};
+        log_kit_init(k, 1);
+        check(!log_kit_start(k, 2, false));
+        for (int i = 0; i < 2 + n % 3 * APPENDS / 2; i++) {
+            struct log_kit_append a;
+            log_kit_batch(&a, 1 + i % 2, 20, (uint64_t)i, 1700000000000 + i, -1, -1, -1);
+            check(!log_kit_append(k, i % 3 == 0, &a));
+            log_kit_drain(k);
+            log_kit_append_finish(&a);
+        }
+        log_kit_crash(k, SIM_KILL);
+        struct store *s = sim_store_store(k->sim);
+        add_byte(&out, n % 4);
+        for (int i = 0; i < 3; i++) {
+            add_journal(&out, s, i);
+        }
+        for (int i = 0; i < 2 && n >= 4; i++) {
+            struct buf segment = {0};
+            check(!store_read_file(
+                s, i ? "t1-0/00000000000000000000.log" : "t0-0/00000000000000000000.log", 60000,
+                &segment));
+            add_change(&out, 4 + i, 0, (const uint8_t *)segment.ptr,
+                       segment.len / (n >= 8 ? 2 : 1));
+            buf_finish(&segment);
+        }
+        if (n % 2) {
+            static const char point[] = "0\n1\nt0 0 2\n";
+            add_change(&out, 7, 0, (const uint8_t *)point, sizeof point - 1);
+        }
+        put_buf("journal", &out);
+        buf_finish(&out);
+        log_kit_finish(k);
+        mem_free(k);
+    }
+    for (int n = 0; n < 16; n++) { /* real ones, made there: all ways, and what rots of them */
+        uint8_t bytes[40];
+        struct buf out = {0};
+        rng_bytes(rng, bytes, sizeof bytes);
+        add_byte(&out, 4 | (n & 11));
+        add_byte(&out, 24);
+        buf_add(&out, bytes, 24);
+        for (int i = 0; i < n % 4; i++) {
+            add_change(&out, i, 4096 * (1 + rng_below(rng, 7)) + rng_below(rng, 200), bytes + 24,
+                       4);
+        }
+        put_buf("journal", &out);
+        buf_finish(&out);
+    }
+}
+
 /* ---- settings, groups, brokers ---- */
 
 static void settings(void)
@@ -429,6 +516,7 @@ int main(int argc, char **argv)
     batches(&rng);
     records();
     segments();
+    journals(&rng);
     settings();
     random_runs(&rng);
     return 0;

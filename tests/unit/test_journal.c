@@ -362,6 +362,26 @@ static void the_journal_is_believed_and_not_the_file(void **state)
     log_kit_finish(&k);
 }
 
+/* 20 records, synced in their segment, so that the journal says how far, and does not have them. */
+static void append_large(struct log_kit *k)
+{
+    struct log_kit_append large[20];
+    for (int i = 0; i < 20; i++) {
+        log_kit_batch(&large[i], 1, 4096, 1, T0, -1, -1, -1);
+        assert_int_equal(log_kit_append(k, 0, &large[i]), OK);
+    }
+    log_kit_drain(k);
+    for (int i = 0; i < 20; i++) {
+        assert_int_equal(large[i].durable_result, OK);
+        log_kit_append_finish(&large[i]);
+    }
+    struct log_kit_append a;
+    log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
+    assert_int_equal(log_kit_append(k, 1, &a), OK); /* another's group says it */
+    log_kit_drain(k);
+    log_kit_append_finish(&a);
+}
+
 /* Synced in its segment, so that the journal says how far, and does not have it; then it is gone.
  */
 static void what_is_gone_below_the_recorded_end_is_not_given_to_others(void **state)
@@ -369,25 +389,12 @@ static void what_is_gone_below_the_recorded_end_is_not_given_to_others(void **st
     (void)state;
     struct log_kit k;
     int64_t told = 0;
-    struct log_kit_append large[20];
+    struct log_kit_append a;
     log_kit_init(&k, 1);
     assert_int_equal(log_kit_start(&k, 2, false), OK);
     append_many(&k, 10, &told);
     int64_t keep = log_size_bytes(log_kit_log(&k, 0));
-    for (int i = 0; i < 20; i++) {
-        log_kit_batch(&large[i], 1, 4096, 1, T0, -1, -1, -1);
-        assert_int_equal(log_kit_append(&k, 0, &large[i]), OK);
-    }
-    log_kit_drain(&k);
-    for (int i = 0; i < 20; i++) {
-        assert_int_equal(large[i].durable_result, OK);
-        log_kit_append_finish(&large[i]);
-    }
-    struct log_kit_append a;
-    log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
-    assert_int_equal(log_kit_append(&k, 1, &a), OK); /* another's group says it */
-    log_kit_drain(&k);
-    log_kit_append_finish(&a);
+    append_large(&k);
     log_kit_crash(&k, SIM_KILL);
     struct store *store = sim_store_store(k.sim);
     struct store_file *file;
@@ -406,6 +413,34 @@ static void what_is_gone_below_the_recorded_end_is_not_given_to_others(void **st
         log_kit_append_finish(&a);
         buf_finish(&out);
         log_kit_crash(&k, SIM_CUT_LOSE);
+    }
+    log_kit_finish(&k);
+}
+
+/* Found by fuzz_journal: the journal said how far the log was durable, so that the rot was stepped
+ * over; then it was cleared, and the next start took the rot for a torn tail and cut there. */
+static void rot_that_the_journal_stepped_over_is_not_cut_at_a_later_start(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    int64_t told = 0;
+    log_kit_init(&k, 1);
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    append_many(&k, 10, &told);
+    int64_t at = log_size_bytes(log_kit_log(&k, 0));
+    append_large(&k);
+    int64_t size = log_size_bytes(log_kit_log(&k, 0));
+    sim_store_flip(k.sim, "t0-0/00000000000000000000.log", at + (size - at) / 2 + 100, 0x40);
+    for (int round = 0; round < 3; round++) {
+        struct buf out = {0};
+        log_kit_crash(&k, SIM_CUT_LOSE);
+        assert_int_equal(log_kit_start(&k, 2, false), OK);
+        assert_int_equal(log_high_watermark(log_kit_log(&k, 0)), 25);
+        assert_int_equal(log_size_bytes(log_kit_log(&k, 0)), size);
+        assert_int_equal(log_kit_read(&k, 0, 14, 300, &out), OK);
+        assert_int_equal(log_kit_read(&k, 0, 15, 300, &out), ERR_CORRUPT);
+        assert_int_equal(log_kit_read(&k, 0, 24, 300, &out), OK);
+        buf_finish(&out);
     }
     log_kit_finish(&k);
 }
@@ -509,6 +544,7 @@ int main(void)
         cmocka_unit_test(the_journal_is_believed_and_not_the_file),
         cmocka_unit_test(what_is_gone_below_the_recorded_end_is_not_given_to_others),
         cmocka_unit_test(a_recovery_that_is_cut_anywhere_is_done_again),
+        cmocka_unit_test(rot_that_the_journal_stepped_over_is_not_cut_at_a_later_start),
         cmocka_unit_test(a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -272,7 +272,43 @@ static void indexes_padded_with_zeros_are_read_up_to_them(void **state)
     done(k);
 }
 
-/* Each small file with each of these contents: the log opens, and all of it is there. */
+/* Found by fuzz_journal: the file ends with a whole batch, below what a checkpoint recorded, as
+ * after a power cut with a disk that lies about its flushes. The offsets up to there were given,
+ * and the log gave them again. An empty log is another's of that name. */
+static void a_log_that_ends_below_its_recovery_point_gives_no_offset_again(void **state)
+{
+    (void)state;
+    static const int64_t bases[] = {0, 2, -1, 4, 6};
+    size_t size;
+    for (int clean = 0; clean < 2; clean++) {
+        struct log_kit *k = kit();
+        struct log_kit_append a;
+        put_log(k, bases, 5, &size);
+        if (clean) { /* with indexes that are as they should be */
+            assert_int_equal(log_kit_start(k, 1, false), OK);
+            log_kit_stop(k);
+        }
+        put_file(sim_store_store(k->sim), "recovery-point-offset-checkpoint",
+                 "0\n2\nt0 0 12\nt1 0 12\n");
+        for (int round = 0; round < 2; round++) { /* the second: as every later start */
+            assert_int_equal(log_kit_start(k, 2, clean && !round), OK);
+            assert_int_equal(log_end_offset(log_kit_log(k, 0)), 12);
+            assert_int_equal(first_at(k, 7), 6);
+            assert_int_equal(first_at(k, 8), -ERR_CORRUPT);
+            log_kit_batch(&a, 1, VALUE, 8, T0, -1, -1, -1);
+            assert_int_equal(log_kit_append(k, 0, &a), ERR_IO);
+            assert_int_equal(log_end_offset(log_kit_log(k, 1)), round);
+            assert_int_equal(log_kit_append(k, 1, &a), OK);
+            log_kit_drain(k);
+            log_kit_append_finish(&a);
+            log_kit_crash(k, SIM_CUT_LOSE);
+        }
+        done(k);
+    }
+}
+
+/* Each small file with each of these contents: the log opens, and all of it is there. When the
+ * recovery point says that there was more, that is believed, and nothing is given its place. */
 static void small_files_that_say_anything_lose_nothing(void **state)
 {
     (void)state;
@@ -305,7 +341,8 @@ static void small_files_that_say_anything_lose_nothing(void **state)
                 put_log(k, bases, 5, &size);
                 put_file(sim_store_store(k->sim), names[n], texts[t]);
                 assert_int_equal(log_kit_start(k, 1, clean), OK);
-                assert_int_equal(log_high_watermark(log_kit_log(k, 0)), 8);
+                int64_t end = n == 2 && t == 9 ? 100 : 8;
+                assert_int_equal(log_high_watermark(log_kit_log(k, 0)), end);
                 assert_int_equal(log_start_offset(log_kit_log(k, 0)), 0);
                 assert_int_equal(first_at(k, 0), 0);
                 assert_int_equal(first_at(k, 7), 6);
@@ -324,6 +361,7 @@ int main(void)
         cmocka_unit_test(rot_above_the_recovery_point_is_a_torn_tail),
         cmocka_unit_test(an_index_that_leads_nowhere_costs_time_and_no_answer),
         cmocka_unit_test(indexes_padded_with_zeros_are_read_up_to_them),
+        cmocka_unit_test(a_log_that_ends_below_its_recovery_point_gives_no_offset_again),
         cmocka_unit_test(small_files_that_say_anything_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
