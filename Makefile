@@ -186,10 +186,16 @@ $(B)/tests/%: $(B)/tests/%.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
 	$(SAY)$@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
 
-# tests/fuzz: each fuzz_*.c is one target of libFuzzer, seeds.c writes what they start with. MODE=fuzz only.
-$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(KIT_LIB) $(BROKER_LIB) $(LOW_LIB)
+# tests/fuzz: each fuzz_*.c is one target of libFuzzer, seeds.c writes what they start with. MODE=fuzz only. fuzz_client has its own sockets,
+# fuzz_lines what the tools read.
+WRAPPED := getaddrinfo freeaddrinfo socket connect setsockopt getsockopt send recv close epoll_create1 epoll_ctl epoll_wait
+$(B)/tests/fuzz/fuzz_client: $(B)/tests/fuzz/client_net.o
+$(B)/tests/fuzz/fuzz_client: FUZZ_LINK := $(B)/tests/fuzz/client_net.o $(foreach name,$(WRAPPED),-Wl,--wrap=$(name))
+$(B)/tests/fuzz/fuzz_lines: $(call objs,$(filter-out tools/main.c,$(TOOLS_SRC)))
+$(B)/tests/fuzz/fuzz_lines: FUZZ_LINK := $(call objs,$(filter-out tools/main.c,$(TOOLS_SRC)))
+$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
 	$(SAY)$@
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_LINK) $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS) -ljansson
 $(B)/tests/fuzz/seeds: $(B)/tests/fuzz/seeds.o $(KIT_LIB) $(BROKER_LIB) $(LOW_LIB)
 	$(SAY)$@
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
@@ -253,7 +259,7 @@ bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 bench-client: all
 	tests/bench/client/run $(ARGS)
 fuzz:
-	tests/fuzz/run $(or $(TIME),60)
+	tests/fuzz/run $(if $(EACH),--each $(EACH),$(or $(TIME),60)) --jobs $(or $(JOBS),1)
 
 # Reference pages that are made from the tables of the source; docs-check fails when they are not as the tables are now.
 APIS_MD   = awk -f docs/apis.awk broker/api/apis.def $(SCHEMAS)

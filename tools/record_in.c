@@ -270,9 +270,9 @@ struct matched {
 };
 
 static enum take number_read(struct record_in *in, struct str text, const char *what, int64_t least,
-                             int64_t *ret)
+                             int64_t most, int64_t *ret)
 {
-    return str_to_int64(text, ret) == OK && *ret >= least
+    return str_to_int64(text, ret) == OK && *ret >= least && *ret <= most
                ? TAKE_RECORD
                : bad(in, "'%.*s' is no %s", text.len < 40 ? (int)text.len : 40, text.ptr, what);
 }
@@ -285,13 +285,15 @@ static enum take part_take(struct record_in *in, enum field_kind kind, struct st
     case FIELD_KEY: m->key = text; return TAKE_RECORD;
     case FIELD_VALUE: m->value = text; return TAKE_RECORD;
     case FIELD_HEADERS: m->headers = text; return TAKE_RECORD;
-    case FIELD_PARTITION: return number_read(in, text, "partition", 0, &m->partition);
-    case FIELD_TIME: return number_read(in, text, "time", -1, &m->time);
-    case FIELD_OFFSET: return number_read(in, text, "offset", 0, &ignored);
-    case FIELD_KEY_SIZE: m->has_key = true; return number_read(in, text, "size", -1, &m->key_size);
+    case FIELD_PARTITION: return number_read(in, text, "partition", 0, INT32_MAX, &m->partition);
+    case FIELD_TIME: return number_read(in, text, "time", -1, INT64_MAX, &m->time);
+    case FIELD_OFFSET: return number_read(in, text, "offset", 0, INT64_MAX, &ignored);
+    case FIELD_KEY_SIZE:
+        m->has_key = true;
+        return number_read(in, text, "size", -1, INT64_MAX, &m->key_size);
     case FIELD_VALUE_SIZE:
         m->has_value = true;
-        return number_read(in, text, "size", -1, &m->value_size);
+        return number_read(in, text, "size", -1, INT64_MAX, &m->value_size);
     default: return TAKE_RECORD;
     }
 }

@@ -479,6 +479,52 @@ static void settings(void)
     config_unref(c);
 }
 
+/* ---- what the tools read ---- */
+
+static void lines(void)
+{
+    enum { PLACE = 1, JSON = 1, FORMAT = 2, SEPARATOR = 4, HEX = 8, NULLS = 16 };
+    static const struct {
+        int flags;
+        const char *how;
+        const char *text;
+    } rows[] = {
+        {0,               "",                  "one\ntwo\n\nthree"                             },
+        {SEPARATOR,       ":",                 "a:b\nc::d\n:\n"                                },
+        {SEPARATOR | HEX, ",",                 "00ff,61\n,6162\n"                              },
+        {NULLS,           "",                  "\nx\n"                                         },
+        {FORMAT,          "%k\\t%v\\n",        "key\tvalue\nk\tv"                              },
+        {FORMAT,          "%K %k%S %s\\n",     "3 key5 value\n-1 -1 \n"                        },
+        {FORMAT,          "%p,%o,%T,%h;%v\\0", "1,2,1700000000000,a=b,c;v"                     },
+        {FORMAT | HEX,    "%k %v%%\\x0a",      "61 62%\n"                                      },
+        {JSON,            "",
+         "{\"key\":\"k\",\"value\":{\"base64\":\"AP8=\"},\"headers\":[[\"a\",null],[\"b\",\"c\"]],"
+         "\"timestamp_ms\":5,\"partition\":1,\"offset\":3,\"topic\":\"t\"}\n{\"value\":null}\n"},
+    };
+    static const char *const places[] = {"start",
+                                         "end",
+                                         "17",
+                                         "@1795528800000",
+                                         "@-2h",
+                                         "@-90s",
+                                         "@2026-11-24T14:00:00Z",
+                                         "@2026-11-24T14:00:00.25+01:30"};
+    struct buf out = {0};
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        add_byte(&out, 0);
+        add_byte(&out, rows[i].flags);
+        add_byte(&out, (int)strlen(rows[i].how));
+        buf_printf(&out, "%s%s", rows[i].how, rows[i].text);
+        put_buf("lines", &out);
+    }
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        add_byte(&out, PLACE);
+        buf_printf(&out, "%s", places[i]);
+        put_buf("lines", &out);
+    }
+    buf_finish(&out);
+}
+
 static void random_runs(struct rng *rng)
 {
     uint8_t bytes[400];
@@ -487,6 +533,10 @@ static void random_runs(struct rng *rng)
         put("group", bytes, 20 + rng_below(rng, sizeof bytes - 20));
         bytes[0] = 0;
         put("broker", bytes, 20 + rng_below(rng, 150));
+        for (size_t i = 2; i < sizeof bytes; i++) { /* most answers stay */
+            bytes[i] = rng_below(rng, 8) ? (uint8_t)rng_below(rng, 128) : bytes[i];
+        }
+        put("client", bytes, 2 + rng_below(rng, 60));
     }
     for (int row = 0; row < api_row_count; row++) { /* topics, then this API, often */
         struct buf out = {0};
@@ -518,6 +568,7 @@ int main(int argc, char **argv)
     segments();
     journals(&rng);
     settings();
+    lines();
     random_runs(&rng);
     return 0;
 }
