@@ -152,6 +152,20 @@ int assignment_write(const struct assign_topic *topics, const struct assign_memb
     return protocol_write(&consumer_protocol_assignment_table, ASSIGNMENT_MAX, &out, a, ret_bytes);
 }
 
+static bool has_partitions_below_zero(const struct consumer_protocol_assignment *a)
+{
+    for (int32_t i = 0; i < a->assigned_partitions_count; i++) {
+        const struct consumer_protocol_assignment_assigned_partition *t =
+            &a->assigned_partitions[i];
+        for (int32_t j = 0; j < t->partitions_count; j++) {
+            if (t->partitions[j] < 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
 int assignment_read(struct bytes in, struct arena *a,
                     struct consumer_protocol_assignment *ret_assignment)
 {
@@ -161,5 +175,8 @@ int assignment_read(struct bytes in, struct arena *a,
     }
     err e =
         protocol_read(&consumer_protocol_assignment_table, ASSIGNMENT_MAX, in, a, ret_assignment);
+    if (e == OK && has_partitions_below_zero(ret_assignment)) { /* the leader may be anybody's */
+        e = ERR_INVALID;
+    }
     return e == OK ? RV_OK : e == ERR_MEMORY ? RV_E_MEMORY : RV_E_PROTOCOL;
 }

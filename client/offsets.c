@@ -178,6 +178,12 @@ int rv_offsets(struct rv_client *client, struct rv_partition *partitions, size_t
     if (client->in_turn) {
         return error_set(ret_error, RV_E_STATE, "list offsets: not allowed in a callback");
     }
+    for (size_t i = 0; i < count; i++) {
+        if (partitions[i].partition < 0) {
+            return error_set(ret_error, RV_E_ARGUMENT, "list offsets: topic %s partition %d",
+                             partitions[i].topic, (int)partitions[i].partition);
+        }
+    }
     struct offsets_job job = {.client = client,
                               .partitions = partitions,
                               .count = count,

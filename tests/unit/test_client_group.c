@@ -2,6 +2,8 @@
  * turns. */
 #include "base/clock.h"
 #include "client/ask.h"
+#include "client/consumer.h"
+#include "gen/consumer_protocol_assignment.h"
 #include "gen/offset_fetch.h"
 #include "tests/kit/feed.h"
 #include "tests/kit/local_home.h"
@@ -761,6 +763,25 @@ static void at_most_once_gives_nothing_that_it_could_not_commit(void **state)
     free(r);
 }
 
+/* Found by fuzz_client: the leader, which may be anybody's, dealt partition -5, and the consumer
+ * looked for its leader five places before the first. */
+static void an_assignment_with_a_partition_below_zero_is_none(void **state)
+{
+    (void)state;
+    uint8_t bytes[] = {
+        0, 0, 0, 0, 0,    1,    0,    1,    't',  0,    0,    0,   2,
+        0, 0, 0, 3, 0xff, 0xff, 0xff, 0xfb, 0xff, 0xff, 0xff, 0xff}; /* version, topic t, partitions
+                                                                        3 and -5, no data */
+    struct consumer_protocol_assignment in;
+    struct arena a;
+    arena_init(&a, 1 << 16);
+    assert_int_equal(assignment_read((struct bytes){bytes, sizeof bytes}, &a, &in), RV_E_PROTOCOL);
+    memset(bytes + 17, 0, 4);
+    assert_int_equal(assignment_read((struct bytes){bytes, sizeof bytes}, &a, &in), RV_OK);
+    assert_int_equal(in.assigned_partitions[0].partitions[0], 3);
+    arena_finish(&a);
+}
+
 /* ---- a broker that comes and goes ---- */
 
 static void a_group_outlives_its_broker(const char *strategy)
@@ -895,6 +916,7 @@ static void a_live_group_is_described_with_members_and_lag(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_assignment_with_a_partition_below_zero_is_none),
         cmocka_unit_test(members_share_with_range),
         cmocka_unit_test(members_share_with_roundrobin),
         cmocka_unit_test(members_share_with_cooperative_sticky),
