@@ -70,9 +70,11 @@ static void on_handle_closed(uv_handle_t *handle)
 
 void conn_forget_partial(struct conn *c)
 {
-    slab_unref(c->in);
+    struct slab *slab = c->in;
     c->in = NULL;
     list_remove(&c->partial);
+    net_set_aside(c->net);
+    slab_unref(slab);
 }
 
 static void count_end(struct net *net, enum conn_end why)
@@ -172,6 +174,12 @@ static int64_t deadline_of(const struct conn *c, enum conn_end *ret_why, const c
         }
         *ret_why = CONN_END_STALLED;
         *ret_reason = "the frame makes no progress (rivulet.frame.stall.ms)";
+        int64_t quiet_ms = c->progress_ms > net->spent_ms ? c->progress_ms : net->spent_ms;
+        if (net->spent_ms && c->in && quiet_ms + config->memory_stall_ms < deadline) {
+            deadline = quiet_ms + config->memory_stall_ms;
+            *ret_reason = "the frame makes no progress while memory is spent "
+                          "(rivulet.memory.stall.ms)";
+        }
     }
     if (c->out_bytes && c->out_ms + config->reply_stall_ms < deadline) {
         deadline = c->out_ms + config->reply_stall_ms;
@@ -247,6 +255,7 @@ static void begin_partial(struct conn *c, const uint8_t *p, size_t have, size_t 
     c->in_need = need;
     c->begun_ms = c->progress_ms = now_ms(c->net);
     list_push(&c->net->partials, &c->partial);
+    net_set_aside(c->net);
 }
 
 /* Is it a size that we take? Closes the connection otherwise. */
@@ -308,6 +317,7 @@ static void finish_partial(struct conn *c, int64_t arrived_us)
     struct slab *slab = c->in;
     c->in = NULL;
     list_remove(&c->partial);
+    net_set_aside(c->net);
     deliver(c, slab, slab->data, c->in_need, arrived_us);
     slab_unref(slab);
 }
@@ -329,6 +339,25 @@ static struct slab *read_slab(struct net *net)
     return net->read_slab;
 }
 
+/* What the partial frame's slab must grow by to take more. */
+static size_t partial_growth(const struct conn *c)
+{
+    if (!c->in || c->in_have < c->in->size) {
+        return 0;
+    }
+    size_t size = c->in->size * 2 < c->in_need ? c->in->size * 2 : c->in_need;
+    return size - c->in->size;
+}
+
+static void grow_partial(struct conn *c)
+{
+    size_t more = partial_growth(c);
+    if (more) {
+        c->in = slab_resize(c->in, c->in->size + more);
+        net_set_aside(c->net);
+    }
+}
+
 /* One read. False: nothing more for now. */
 static bool read_once(struct conn *c)
 {
@@ -338,10 +367,7 @@ static bool read_once(struct conn *c)
     int count = 0;
     size_t own = 0;
     if (c->in) {
-        if (c->in_have == c->in->size) {
-            size_t size = c->in->size * 2;
-            c->in = slab_resize(c->in, size < c->in_need ? size : c->in_need);
-        }
+        grow_partial(c);
         own = c->in->size - c->in_have;
         parts[count++] = (struct iovec){c->in->data + c->in_have, own};
     }
@@ -394,7 +420,7 @@ static bool wait_for_memory(struct conn *c)
     struct net *net = c->net;
     const struct budget *budget = net->options.budget;
     bool holds = c->in || c->busy || c->out_bytes;
-    if (!(holds ? budget_tight(budget) : budget_spent(budget))) {
+    if (!(holds ? budget_tight_with(budget, partial_growth(c)) : budget_spent(budget))) {
         return false;
     }
     net_note_spent(net);

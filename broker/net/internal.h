@@ -146,6 +146,7 @@ void net_ip_release(struct net *net, const struct sockaddr_storage *address);
 bool net_ip_take(struct net *net,
                  const struct sockaddr_storage *address); /* false: max.connections.per.ip */
 struct conn *net_oldest_partial(struct net *net);
+void net_set_aside(struct net *net); /* after a change to the partial frames: what the oldest has */
 void net_note_spent(struct net *net); /* somebody waits for memory */
 
 /* listener.c */

@@ -67,6 +67,12 @@ struct conn *net_oldest_partial(struct net *net)
     return list_empty(&net->partials) ? NULL : list_entry(net->partials.next, struct conn, partial);
 }
 
+void net_set_aside(struct net *net)
+{
+    const struct conn *oldest = net_oldest_partial(net);
+    budget_set_aside(net->options.budget, oldest ? oldest->in->size : 0);
+}
+
 /* ---- connections of an address */
 
 static const void *address_key(const struct sockaddr_storage *address, size_t *ret_size)

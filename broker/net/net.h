@@ -8,7 +8,7 @@
  *
  * Memory: bytes are charged to the budget as they arrive, never as announced. When it is spent
  * every connection stops reading, but for the one whose partial frame is oldest, so that something
- * always completes.
+ * always completes; what that one has does not count for the others, or they would wait for it.
  *
  * One thread: the loop's. Callbacks may write to, pause and close any connection.
  */

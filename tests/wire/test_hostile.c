@@ -294,6 +294,66 @@ static void frames_that_fill_the_memory_wait_and_others_are_served(void **state)
     good_ends(&g);
 }
 
+/* Found by `make bench`: the oldest, which goes on while the others wait, filled what they had left
+ * for small requests, and then nobody was answered until it was closed. */
+static void the_frame_that_may_go_on_takes_no_room_from_others(void **state)
+{
+    (void)state;
+    enum { BUDGET = 8 * MIB, FRAME = 4 * MIB, COUNT = 16, PIECE = 65536 };
+    struct good g =
+        good_create(DAEMON("rivulet.memory.max.bytes=8388608", "socket.request.max.bytes=4194304",
+                           "rivulet.frame.stall.ms=600000", "rivulet.memory.stall.ms=600000"));
+    struct wire_client *bad[COUNT];
+    size_t sent[COUNT] = {0};
+    static char piece[PIECE];
+    for (int i = 0; i < COUNT; i++) {
+        bad[i] = wire_connect(g.d);
+        send_size(bad[i], FRAME);
+    }
+    while (sent[0] < FRAME - PIECE) { /* the oldest's is all taken, but for its end */
+        for (int i = 0; i < COUNT; i++) {
+            size_t most = FRAME - PIECE - sent[i] < PIECE ? FRAME - PIECE - sent[i] : PIECE;
+            ssize_t n = most ? send(bad[i]->fd, piece, most, MSG_NOSIGNAL | MSG_DONTWAIT) : 0;
+            assert_true(n >= 0 || errno == EAGAIN);
+            sent[i] += n > 0 ? (size_t)n : 0;
+        }
+    }
+    daemon_await_log(g.d, "memory_spent");
+    for (int i = 0; i < 10; i++) {
+        struct wire_client *c = wire_connect(g.d);
+        assert_code(wire_topic_info(c, "good")->error_code, KERR_NONE);
+        wire_close(c);
+        good_works(&g);
+    }
+    good_memory_within(&g, BUDGET + FRAME);
+    close_all(bad, COUNT);
+    good_ends(&g);
+}
+
+/* While memory is spent, whose turn it is has to use it. */
+static void a_frame_that_stops_while_memory_is_spent_is_closed_soon(void **state)
+{
+    (void)state;
+    enum { FRAME = 4 * MIB, COUNT = 4 };
+    struct good g =
+        good_create(DAEMON("rivulet.memory.max.bytes=8388608", "socket.request.max.bytes=4194304",
+                           "rivulet.frame.stall.ms=600000", "rivulet.memory.stall.ms=100"));
+    struct wire_client *bad[COUNT];
+    char *bytes = mem_need_zero(1, FRAME);
+    for (int i = 0; i < COUNT; i++) {
+        bad[i] = wire_connect(g.d);
+        send_size(bad[i], FRAME);
+        const struct timeval limit = {.tv_usec = 100000};
+        assert_int_equal(setsockopt(bad[i]->fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit), 0);
+        (void)send(bad[i]->fd, bytes, FRAME - 1, MSG_NOSIGNAL);
+    }
+    wire_expect_close(bad[0]);
+    daemon_await_log(g.d, "(rivulet.memory.stall.ms)");
+    mem_free(bytes);
+    close_all(bad, COUNT);
+    good_ends(&g);
+}
+
 /* ---- clients that do not read */
 
 static void many_topics(struct good *g, int count)
@@ -627,6 +687,8 @@ int main(void)
         cmocka_unit_test(frames_that_are_announced_take_no_memory),
         cmocka_unit_test(frames_that_make_no_progress_are_closed),
         cmocka_unit_test(frames_that_fill_the_memory_wait_and_others_are_served),
+        cmocka_unit_test(the_frame_that_may_go_on_takes_no_room_from_others),
+        cmocka_unit_test(a_frame_that_stops_while_memory_is_spent_is_closed_soon),
         cmocka_unit_test(answers_that_nobody_reads_stay_within_the_memory),
         cmocka_unit_test(a_client_that_fetches_and_does_not_read_takes_no_memory_and_is_closed),
         cmocka_unit_test(a_flood_of_requests_in_one_go_is_answered_in_order),
