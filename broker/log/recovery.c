@@ -257,7 +257,7 @@ struct scan {
     struct buf index;                  /* owned */
     struct buf timeindex;              /* owned */
     bool stepped;                      /* over a bad batch below the recovery point */
-    bool rotten;                       /* it did so in some segment */
+    bool rotten; /* it stepped over something that only the journal tells from a torn tail */
 };
 
 static void scan_time_entry(struct scan *c)
@@ -750,8 +750,12 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
     c.next_offset = log->segments[i]->base_offset;
     for (; whole && !e && i < log->segment_count; i++) {
         c.s = log->segments[i];
-        if (i > first && c.s->base_offset > c.next_offset && c.next_offset >= c.durable_from) {
-            break; /* the tail of the one before is missing */
+        if (i > first && c.s->base_offset > c.next_offset) { /* the tail of the one before is
+                                                                missing, or it was cleaned */
+            if (c.next_offset >= c.durable_from) {
+                break;
+            }
+            c.rotten = c.rotten || c.next_offset >= checkpointed;
         }
         c.next_offset = c.s->base_offset > c.next_offset ? c.s->base_offset : c.next_offset;
         c.end_offset = next_base(log, i);

@@ -6,6 +6,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -445,6 +446,40 @@ static void rot_that_the_journal_stepped_over_is_not_cut_at_a_later_start(void *
     log_kit_finish(&k);
 }
 
+/* Found by fuzz_journal: likewise with a segment's tail that is missing, and segments behind it. */
+static void a_gap_that_the_journal_stepped_over_is_not_cut_at_a_later_start(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    int64_t told = 0;
+    log_kit_init(&k, 1);
+    k.config.segment_bytes = 20000;
+    assert_int_equal(log_kit_start(&k, 2, false), OK);
+    append_many(&k, 10, &told);
+    append_large(&k);
+    assert_true(log_kit_log(&k, 0)->segment_count > 3);
+    int64_t base = log_kit_log(&k, 0)->segments[1]->base_offset;
+    char path[64];
+    snprintf(path, sizeof path, "t0-0/%020lld.log", (long long)base);
+    log_kit_crash(&k, SIM_KILL);
+    struct store *store = sim_store_store(k.sim);
+    struct store_file *file;
+    assert_int_equal(store->ops->open(store->ctx, path, STORE_WRITE, &file), OK);
+    assert_int_equal(store->ops->truncate(store->ctx, file, 0), OK);
+    assert_int_equal(store->ops->sync(store->ctx, file), OK);
+    store->ops->close(store->ctx, file);
+    for (int round = 0; round < 3; round++) {
+        struct buf out = {0};
+        assert_int_equal(log_kit_start(&k, 2, false), OK);
+        assert_int_equal(log_high_watermark(log_kit_log(&k, 0)), 25);
+        assert_int_equal(log_kit_read(&k, 0, base - 1, 300, &out), OK);
+        assert_int_equal(log_kit_read(&k, 0, 24, 300, &out), OK);
+        buf_finish(&out);
+        log_kit_crash(&k, SIM_CUT_LOSE);
+    }
+    log_kit_finish(&k);
+}
+
 static void a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing(void **state)
 {
     (void)state;
@@ -545,6 +580,7 @@ int main(void)
         cmocka_unit_test(what_is_gone_below_the_recorded_end_is_not_given_to_others),
         cmocka_unit_test(a_recovery_that_is_cut_anywhere_is_done_again),
         cmocka_unit_test(rot_that_the_journal_stepped_over_is_not_cut_at_a_later_start),
+        cmocka_unit_test(a_gap_that_the_journal_stepped_over_is_not_cut_at_a_later_start),
         cmocka_unit_test(a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
