@@ -116,7 +116,14 @@ struct coord_group *coord_group_make(struct coord *c, struct str id)
     timer_init(&cg->timer, group_tick);
     list_push(&c->order, &cg->link);
     check(map_put_str(&c->groups, id, cg) == OK);
+    coord_group_weigh(cg);
     return cg;
+}
+
+void coord_group_weigh(struct coord_group *cg)
+{
+    cg->coord->weight += cg->g->weight - cg->weight;
+    cg->weight = cg->g->weight;
 }
 
 void coord_group_drop(struct coord_group *cg)
@@ -127,6 +134,7 @@ void coord_group_drop(struct coord_group *cg)
     list_remove(&cg->settle);
     timer_disarm(c->timers, &cg->timer);
     coord_appends_forget(cg);
+    c->weight -= cg->weight;
     group_destroy(cg->g);
     mem_free(cg);
 }
@@ -140,6 +148,11 @@ const struct group *coord_find(const struct coord *c, struct str group_id)
 size_t coord_group_count(const struct coord *c)
 {
     return map_count(&c->groups);
+}
+
+size_t coord_weight(const struct coord *c)
+{
+    return c->weight;
 }
 
 static const struct group *group_at(const struct coord *c, const struct list *link)
@@ -267,6 +280,7 @@ bool coord_run(struct coord_group *cg, const struct group_event *event)
         .wall_ms = clock_wall_ms(c->clock),
     };
     group_step(cg->g, event, &env, &c->fx);
+    coord_group_weigh(cg);
     for (size_t i = 0; i < c->fx.append_count; i++) {
         coord_append_submit(cg, &c->fx.appends[i]);
     }
@@ -342,6 +356,28 @@ static enum group_error without_group(const struct coord *c, const struct group_
     }
 }
 
+/* Events that add nothing have room however much there is: members live on, offsets move. */
+static enum group_error find_room(struct coord *c, const struct group *g, struct str id,
+                                  const struct group_event *event)
+{
+    size_t limit = (size_t)c->config->groups_memory_max_bytes;
+    size_t more = group_growth(g, id, event);
+    if (more == 0) {
+        return GROUP_OK;
+    }
+    if (c->weight <= limit && more <= limit - c->weight) {
+        c->heavy = false;
+        return GROUP_OK;
+    }
+    if (!c->heavy) {
+        c->heavy = true;
+        diag_log(c->diag, DIAG_WARN, "groups_memory_full",
+                 "limit=rivulet.groups.memory.max.bytes bytes=%zu groups=%zu", c->weight,
+                 map_count(&c->groups));
+    }
+    return event->kind == GROUP_EVENT_JOIN ? GROUP_FULL : GROUP_NOT_AVAILABLE;
+}
+
 static bool answer_now(struct coord_call *call, const struct group_event *event,
                        enum group_error error)
 {
@@ -365,13 +401,12 @@ bool coord_submit(struct coord *c, struct str group_id, struct group_event *even
         return answer_now(call, event, error);
     }
     struct coord_group *cg = coord_group_get(c, group_id);
-    if (!cg) {
-        error = without_group(c, event);
-        if (error) {
-            return answer_now(call, event, error);
-        }
-        cg = coord_group_make(c, group_id);
+    error = cg ? GROUP_OK : without_group(c, event);
+    error = error ? error : find_room(c, cg ? cg->g : NULL, group_id, event);
+    if (error) {
+        return answer_now(call, event, error);
     }
+    cg = cg ? cg : coord_group_make(c, group_id);
     call->token = event->token = c->next_token++;
     check(map_put(&c->calls, &call->token, sizeof call->token, call) == OK);
     if (event->kind == GROUP_EVENT_JOIN) {

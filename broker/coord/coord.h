@@ -91,6 +91,7 @@ const struct group *coord_find(const struct coord *c,
                                struct str group_id); /* NULL: there is none */
 
 size_t coord_group_count(const struct coord *c);
+size_t coord_weight(const struct coord *c); /* bytes that all groups take, about */
 const struct group *coord_group_first(
     const struct coord *c); /* in the order they came to be; NULL at the end */
 const struct group *coord_group_next(const struct coord *c, const struct group *g);

@@ -21,6 +21,7 @@ struct coord_group {
     struct list settle;  /* in coord.settling while its oldest append has ended */
     struct timer timer;  /* at g->wake_ms */
     struct list appends; /* struct coord_append: under way, in the order they were asked for */
+    size_t weight;       /* of g, as it is in coord.weight */
     bool may_expire;     /* some offset has a time of its own to be forgotten at */
 };
 
@@ -59,6 +60,9 @@ struct coord {
     struct map groups; /* id -> struct coord_group (owned) */
     struct list order; /* struct coord_group, in the order they came to be */
 
+    size_t weight; /* bytes of all groups, about */
+    bool heavy;    /* something was refused for that, and said; nothing had room since */
+
     struct uuid topic_id;    /* of __consumer_offsets; zero while there is none */
     int32_t partition_count; /* of it; 0 while there is none */
     bool *refused; /* owned array: the records of this partition could not all be read, its groups
@@ -84,7 +88,8 @@ struct coord {
 /* coord.c */
 struct coord_group *coord_group_get(struct coord *c, struct str id); /* NULL: there is none */
 struct coord_group *coord_group_make(struct coord *c, struct str id);
-void coord_group_drop(struct coord_group *cg); /* its calls are not answered */
+void coord_group_weigh(struct coord_group *cg); /* after a change of g */
+void coord_group_drop(struct coord_group *cg);  /* its calls are not answered */
 bool coord_run(struct coord_group *cg,
                const struct group_event *event); /* false: the group was forgettable, and is gone */
 void coord_drain(struct coord *c);

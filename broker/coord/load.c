@@ -37,6 +37,7 @@ static void apply_record(struct coord *c, const struct record *record, struct ar
     if (cg) {
         cg->may_expire |= r.kind == GROUP_RECORD_OFFSET && r.expire_ms >= 0;
         group_apply(cg->g, &r);
+        coord_group_weigh(cg);
     }
 }
 

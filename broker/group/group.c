@@ -28,7 +28,8 @@
  * write, state_ms apart.
  * 10. wake_ms is not later than any deadline in force.
  * 11. An offset entry is stored or has commits under way; offset_count are stored.
- * 12. Only group_apply changes `metadata` and what is stored in `topics`.
+ * 12. weight is what all of it adds up to.
+ * 13. Only group_apply changes `metadata` and what is stored in `topics`.
  */
 #include "broker/group/group.h"
 
@@ -77,6 +78,7 @@ struct group *group_create(struct str id, uint64_t seed)
     struct group *g = mem_need_zero(1, sizeof *g);
     g->id = str_own(id);
     g->seed = seed;
+    g->weight = weigh_group(id);
     map_init(&g->topics, seed);
     map_init(&g->members, seed);
     map_init(&g->instances, seed);
@@ -128,6 +130,7 @@ void group_apply(struct group *g, const struct group_record *record)
     }
     struct group_metadata *before = g->metadata;
     g->metadata = record->kind == GROUP_RECORD_METADATA ? metadata_copy(record->metadata) : NULL;
+    g->weight += metadata_size(g->metadata) - metadata_size(before);
     mem_free(before);
 }
 

@@ -154,6 +154,7 @@ struct group_member {
                        parked */
     bool owes_sync; /* has been told of this generation, and has not sent its SyncGroup */
     bool skips_assignment; /* its last join understands skip_assignment */
+    size_t weight;         /* bytes, as they are in the group's; 0: it is not in a group */
 };
 
 /* An id that was given out with GROUP_MEMBER_ID_REQUIRED and has not come back yet. */
@@ -166,6 +167,7 @@ struct group_write;
 struct group {
     struct str id; /* owned */
     uint64_t seed; /* of the maps */
+    size_t weight; /* bytes that all of it takes, about: weight.c */
 
     /* lasting: changed by group_apply alone */
     struct group_metadata *metadata; /* owned, one block; NULL when the log has none */
@@ -190,8 +192,9 @@ struct group {
     bool member_added;       /* in the initial phase: somebody came since the delay was last set */
     int32_t initial_left_ms; /* in the initial phase: by so much it may still be extended */
     struct map subscribed; /* topics that some member subscribes to, as of the current generation */
-    bool subscribed_known; /* the set above could be read */
-    uint64_t next_write_id; /* of the next append asked for */
+    size_t subscribed_weight; /* bytes of the set */
+    bool subscribed_known;    /* the set above could be read */
+    uint64_t next_write_id;   /* of the next append asked for */
     struct list
         writes; /* struct group_write: appends under way, in the order they were asked for */
     struct list returns; /* struct group_write of static members that wait until the one under way
@@ -388,6 +391,10 @@ void group_apply(struct group *g, const struct group_record *record);
 /* After it, the owner calls again with GROUP_EVENT_TICK at g->wake_ms. */
 void group_step(struct group *g, const struct group_event *event, const struct group_env *env,
                 struct group_effects *fx);
+
+/* Bytes that the event would add to the group's weight, about; of joins, syncs and commits, others
+ * add nothing. g NULL: there is no such group yet. */
+size_t group_growth(const struct group *g, struct str id, const struct group_event *event);
 
 /* Nothing lasting, nobody there or on the way, nothing under way: the owner may destroy it. */
 bool group_is_forgettable(const struct group *g);

@@ -67,6 +67,7 @@ void member_park_join(struct group *g, struct group_member *m, uint64_t token,
                       struct group_effects *fx);
 void member_park_sync(struct group_member *m, uint64_t token, struct group_effects *fx);
 void member_owes(struct group *g, struct group_member *m, bool owes);
+void member_weigh(struct group *g, struct group_member *m); /* after a change of one in the group */
 void member_add(struct group *g, struct group_member *m);
 void member_remove(struct group *g, struct group_member *m, enum group_error error,
                    struct group_effects *fx);
@@ -77,6 +78,15 @@ enum group_error member_validate(const struct group *g, struct str id, struct st
                                  struct group_member **ret_member);
 void pending_add(struct group *g, struct str id, int64_t deadline_ms);
 bool pending_remove(struct group *g, struct str id); /* was there */
+
+/* weight.c */
+size_t weigh_group(struct str id);
+size_t weigh_protocols(const struct group_protocol *protocols, size_t count);
+size_t weigh_member(const struct group_member *m);
+size_t weigh_pending(struct str id);
+size_t weigh_topic(struct str name);
+size_t weigh_offset(struct str metadata);
+size_t weigh_subscribed(const struct map *subscribed);
 
 /* protocol.c */
 bool protocols_supported(const struct group *g, struct str type,
@@ -122,6 +132,7 @@ void offset_apply(struct group *g, const struct group_record *record);
 void offsets_finish(struct group *g);
 
 /* metadata.c */
+size_t metadata_size(const struct group_metadata *m); /* bytes of the block; 0 for NULL */
 struct group_metadata *metadata_copy(const struct group_metadata *m); /* one block, mem_free */
 bool metadata_equal(const struct group_metadata *a,
                     const struct group_metadata *b); /* but for state_ms; NULL takes */

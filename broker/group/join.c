@@ -213,6 +213,7 @@ static void update_and_rebalance(struct group *g, struct group_member *m,
 {
     const struct group_join *j = &e->join;
     member_set_protocols(m, j->protocols, j->protocol_count);
+    member_weigh(g, m);
     m->session_timeout_ms = j->session_timeout_ms;
     m->rebalance_timeout_ms =
         j->rebalance_timeout_ms > 0 ? j->rebalance_timeout_ms : j->session_timeout_ms;

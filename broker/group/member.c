@@ -58,11 +58,7 @@ void member_destroy(struct group_member *m)
 void member_set_protocols(struct group_member *m, const struct group_protocol *protocols,
                           size_t count)
 {
-    size_t size = count * sizeof *protocols;
-    for (size_t i = 0; i < count; i++) {
-        size += protocols[i].name.len + protocols[i].metadata.len;
-    }
-    struct group_protocol *copy = mem_need(size);
+    struct group_protocol *copy = mem_need(weigh_protocols(protocols, count));
     char *at = (char *)(copy + count);
     for (size_t i = 0; i < count; i++) {
         const struct group_protocol *p = &protocols[i];
@@ -161,9 +157,17 @@ static void put(struct map *m, struct str key, void *value)
     check(map_put_str(m, key, value) == OK);
 }
 
+void member_weigh(struct group *g, struct group_member *m)
+{
+    size_t weight = weigh_member(m);
+    g->weight += weight - m->weight;
+    m->weight = weight;
+}
+
 void member_add(struct group *g, struct group_member *m)
 {
     check(!member_find(g, m->id));
+    member_weigh(g, m);
     if (map_count(&g->members) == 0) {
         str_replace(&g->protocol_type, m->protocol_type);
     }
@@ -191,6 +195,8 @@ static void member_unlink(struct group *g, struct group_member *m)
         g->joining_count--;
     }
     member_owes(g, m, false);
+    g->weight -= m->weight;
+    m->weight = 0;
 }
 
 void member_remove(struct group *g, struct group_member *m, enum group_error error,
@@ -248,12 +254,15 @@ void pending_add(struct group *g, struct str id, int64_t deadline_ms)
     struct group_pending *p = mem_need(sizeof *p);
     p->deadline_ms = deadline_ms;
     put(&g->pending, id, p);
+    g->weight += weigh_pending(id);
     wake_at(g, deadline_ms);
 }
 
 bool pending_remove(struct group *g, struct str id)
 {
+    size_t weight = weigh_pending(id); /* the id may be the map's */
     struct group_pending *p = map_remove_str(&g->pending, id);
+    g->weight -= p ? weight : 0;
     mem_free(p);
     return p != NULL;
 }

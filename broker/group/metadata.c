@@ -21,9 +21,11 @@ static struct bytes place_bytes(char **at, struct bytes b)
     return (struct bytes){.ptr = (const uint8_t *)s.ptr, .len = s.len};
 }
 
-/* One block; from the arena, or from mem when that is NULL. */
-static struct group_metadata *copy_in(const struct group_metadata *m, struct arena *arena)
+size_t metadata_size(const struct group_metadata *m)
 {
+    if (!m) {
+        return 0;
+    }
     size_t size = sizeof *m + m->member_count * sizeof *m->members + m->protocol_type.len +
                   m->protocol.len + m->leader.len;
     for (size_t i = 0; i < m->member_count; i++) {
@@ -31,6 +33,13 @@ static struct group_metadata *copy_in(const struct group_metadata *m, struct are
         size += r->id.len + r->instance_id.len + r->client_id.len + r->client_host.len +
                 r->subscription.len + r->assignment.len;
     }
+    return size;
+}
+
+/* One block; from the arena, or from mem when that is NULL. */
+static struct group_metadata *copy_in(const struct group_metadata *m, struct arena *arena)
+{
+    size_t size = metadata_size(m);
     struct group_metadata *copy = arena ? arena_alloc(arena, size) : mem_need(size);
     check(copy != NULL);
     struct group_member_record *members = (struct group_member_record *)(copy + 1);

@@ -46,6 +46,7 @@ static struct touched_offset find_or_make(struct group *g, struct str topic, int
         memcpy((char *)(t + 1), topic.ptr ? topic.ptr : "", topic.len);
         t->name = (struct str){.ptr = (const char *)(t + 1), .len = topic.len};
         check(map_put_str(&g->topics, t->name, t) == OK);
+        g->weight += weigh_topic(topic);
     }
     if (t->count == t->size) {
         t->size = t->size ? t->size * 2 : 1;
@@ -57,6 +58,7 @@ static struct touched_offset find_or_make(struct group *g, struct str topic, int
     memmove(&t->offsets[at + 1], &t->offsets[at], (t->count - at) * sizeof(struct group_offset *));
     t->offsets[at] = o;
     t->count++;
+    g->weight += weigh_offset(o->metadata);
     return (struct touched_offset){.topic = t, .offset = o};
 }
 
@@ -78,11 +80,13 @@ static void drop_if_unused(struct group *g, struct group_topic *t, int32_t parti
     if (o->stored || o->inflight) {
         return;
     }
+    g->weight -= weigh_offset(o->metadata);
     str_disown(&o->metadata);
     mem_free(o);
     t->count--;
     memmove(&t->offsets[at], &t->offsets[at + 1], (t->count - at) * sizeof(struct group_offset *));
     if (t->count == 0) {
+        g->weight -= weigh_topic(t->name);
         map_remove_str(&g->topics, t->name);
         topic_destroy(t);
     }
@@ -121,6 +125,7 @@ void offset_apply(struct group *g, const struct group_record *record)
     o->stored = true;
     o->offset = record->offset;
     o->leader_epoch = record->leader_epoch;
+    g->weight += record->offset_metadata.len - o->metadata.len;
     str_replace(&o->metadata, record->offset_metadata);
     o->commit_ms = record->commit_ms;
     o->expire_ms = record->expire_ms;

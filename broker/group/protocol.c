@@ -169,6 +169,8 @@ void subscribed_clear(struct group *g)
     map_finish(&g->subscribed);
     map_init(&g->subscribed, g->seed);
     g->subscribed_known = false;
+    g->weight -= g->subscribed_weight;
+    g->subscribed_weight = 0;
 }
 
 /* Unreadable metadata make it unknown, and then nothing of the group expires. */
@@ -190,6 +192,8 @@ void subscribed_compute(struct group *g)
         }
     }
     g->subscribed_known = true;
+    g->subscribed_weight = weigh_subscribed(&g->subscribed);
+    g->weight += g->subscribed_weight;
 }
 
 bool group_is_subscribed(const struct group *g, struct str topic)

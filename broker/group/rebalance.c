@@ -133,6 +133,7 @@ static void fail_syncs(struct group *g, enum group_error error, const struct gro
     for (struct map_entry *e = map_first(&g->members); e; e = map_next(e)) {
         struct group_member *m = map_value(e);
         member_set_assignment(m, (struct bytes){0});
+        member_weigh(g, m);
         if (m->sync_token) {
             fx_answer(fx, m->sync_token, error);
             m->sync_token = 0;
@@ -307,6 +308,7 @@ void sync_ended(struct group *g, struct group_write *w, enum group_error error,
         struct group_member *m = member_find(g, g->metadata->members[i].id);
         check(m != NULL); /* whoever comes or goes begins a rebalance */
         member_set_assignment(m, g->metadata->members[i].assignment);
+        member_weigh(g, m);
     }
     set_state(g, GROUP_STABLE, env);
     for (struct map_entry *e = map_first(&g->members); e; e = map_next(e)) {

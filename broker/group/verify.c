@@ -31,6 +31,27 @@ static void verify_offsets(const struct group *g)
     check(stored == g->offset_count); /* 11 */
 }
 
+/* The weight is what it adds up to. */
+static void verify_weight(const struct group *g)
+{
+    size_t weight =
+        weigh_group(g->id) + metadata_size(g->metadata) + weigh_subscribed(&g->subscribed);
+    for (struct map_entry *e = map_first(&g->members); e; e = map_next(e)) {
+        weight += weigh_member(map_value(e));
+    }
+    for (struct map_entry *e = map_first(&g->pending); e; e = map_next(e)) {
+        weight += weigh_pending((struct str){(const char *)map_key(e).ptr, map_key(e).len});
+    }
+    for (struct map_entry *e = map_first(&g->topics); e; e = map_next(e)) {
+        const struct group_topic *t = map_value(e);
+        weight += weigh_topic(t->name);
+        for (size_t i = 0; i < t->count; i++) {
+            weight += weigh_offset(t->offsets[i]->metadata);
+        }
+    }
+    check(weight == g->weight); /* 12 */
+}
+
 void group_verify(const struct group *g)
 {
     size_t members = map_count(&g->members), joining = 0, owing = 0, instances = 0;
@@ -65,4 +86,5 @@ void group_verify(const struct group *g)
         arena_finish(&arena);
     }
     verify_offsets(g);
+    verify_weight(g);
 }

@@ -337,6 +337,123 @@ static void a_commit_larger_than_a_batch_may_be_is_too_large(void **state)
     done(k);
 }
 
+/* ---- memory */
+
+static enum group_error commit_nth(struct broker_kit *k, int n)
+{
+    char topic[16];
+    snprintf(topic, sizeof topic, "t%03d", n);
+    return commit(k, n % 2 ? "g" : "h", topic, n);
+}
+
+static enum group_error join_first(struct broker_kit *k, const char *group, size_t metadata_size)
+{
+    static const uint8_t metadata[1000];
+    struct group_protocol protocol = {
+        STR("range"), {metadata, metadata_size}
+    };
+    struct call c;
+    submit(k, &c, group,
+           (struct group_event){
+               .kind = GROUP_EVENT_JOIN,
+               .join = {.member_id = STR(""),
+                        .client_id = STR("c"),
+                        .client_host = STR("/h"),
+                        .protocol_type = STR("consumer"),
+                        .protocols = &protocol,
+                        .protocol_count = 1,
+                        .session_timeout_ms = 10000}
+    });
+    broker_kit_settle(k);
+    return end(k, &c);
+}
+
+static void groups_take_the_memory_that_they_may_and_no_byte_more(void **state)
+{
+    (void)state;
+    enum { COUNT = 40 };
+    struct broker_kit *k = fresh();
+    for (int i = 0; i < COUNT; i++) {
+        assert_int_equal(commit_nth(k, i), GROUP_OK);
+    }
+    int64_t weight = (int64_t)coord_weight(k->coord);
+    assert_true(weight > 4096);
+    done(k);
+    for (int less = 0; less < 2; less++) {
+        k = fresh();
+        k->config->groups_memory_max_bytes = weight - less;
+        for (int i = 0; i < COUNT - less; i++) {
+            assert_int_equal(commit_nth(k, i), GROUP_OK);
+        }
+        assert_int_equal(commit_nth(k, COUNT - less), GROUP_NOT_AVAILABLE);
+        assert_int_equal(offset_of(k, "g", "t039"), less ? -1 : 39);
+        assert_int_equal(join_first(k, "g", 0), GROUP_FULL);
+        assert_int_equal(join_first(k, "other", 0), GROUP_FULL);
+        assert_int_equal(commit(k, "other", "t", 1), GROUP_NOT_AVAILABLE);
+        assert_null(coord_find(k->coord, STR("other")));
+        assert_int_equal(commit(k, "g", "t001", 77), GROUP_OK); /* what is there moves on */
+        done(k);
+    }
+}
+
+static void what_is_stored_is_loaded_however_much_memory_it_takes(void **state)
+{
+    (void)state;
+    struct broker_kit *k = fresh();
+    char id[128];
+    join_alone(k, "member", id, false);
+    for (int i = 0; i < 40; i++) {
+        assert_int_equal(commit_nth(k, i), GROUP_OK);
+    }
+    size_t weight = coord_weight(k->coord);
+    k->config->groups_memory_max_bytes = 4096;
+    restart(k, SIM_CUT_LOSE);
+    for (int i = 0; i < 40; i++) {
+        char topic[16];
+        snprintf(topic, sizeof topic, "t%03d", i);
+        assert_int_equal(offset_of(k, i % 2 ? "g" : "h", topic), i);
+    }
+    assert_int_equal(map_count(&coord_find(k->coord, STR("member"))->members), 1);
+    assert_int_equal(coord_weight(k->coord), weight);
+    assert_int_equal(commit_nth(k, 1), GROUP_OK);
+    assert_int_equal(commit_nth(k, 41), GROUP_NOT_AVAILABLE);
+    k->config->groups_memory_max_bytes = (int64_t)weight + 1000;
+    assert_int_equal(commit_nth(k, 41), GROUP_OK);
+    done(k);
+}
+
+static void assignments_count_twice_and_one_byte_more_is_refused(void **state)
+{
+    (void)state;
+    static const uint8_t bytes[2000];
+    struct broker_kit *k = fresh();
+    char id[128];
+    assert_int_equal(join_first(k, "g", 100), GROUP_OK);
+    const struct group *g = coord_find(k->coord, STR("g"));
+    snprintf(id, sizeof id, "%.*s", STR_ARG(g->leader));
+    for (int more = 1; more >= 0; more--) { /* the member's, and the lasting one */
+        struct call c;
+        struct group_assignment a = {
+            str_of(id), {bytes, sizeof bytes}
+        };
+        k->config->groups_memory_max_bytes =
+            (int64_t)(coord_weight(k->coord) + 2 * sizeof bytes) - more;
+        assert_int_equal(g->state, GROUP_COMPLETING);
+        submit(k, &c, "g",
+               (struct group_event){
+                   .kind = GROUP_EVENT_SYNC,
+                   .sync = {.member_id = str_of(id),
+                            .generation = g->generation,
+                            .assignments = &a,
+                            .assignment_count = 1}
+        });
+        broker_kit_settle(k);
+        assert_int_equal(end(k, &c), more ? GROUP_NOT_AVAILABLE : GROUP_OK);
+    }
+    assert_int_equal(g->state, GROUP_STABLE);
+    done(k);
+}
+
 static void offsets_of_a_deleted_topic_go_with_it(void **state)
 {
     (void)state;
@@ -719,6 +836,9 @@ int main(void)
         cmocka_unit_test(a_refused_append_changes_nothing),
         cmocka_unit_test(an_offsets_topic_that_cannot_be_made_refuses_and_is_tried_again),
         cmocka_unit_test(a_commit_larger_than_a_batch_may_be_is_too_large),
+        cmocka_unit_test(groups_take_the_memory_that_they_may_and_no_byte_more),
+        cmocka_unit_test(what_is_stored_is_loaded_however_much_memory_it_takes),
+        cmocka_unit_test(assignments_count_twice_and_one_byte_more_is_refused),
         cmocka_unit_test(offsets_of_a_deleted_topic_go_with_it),
         cmocka_unit_test(offsets_of_a_deleted_topic_go_later_when_they_could_not_go_at_once),
         cmocka_unit_test(offsets_expire_when_their_time_is_over_and_the_group_is_empty),

@@ -247,6 +247,34 @@ static void one_group_more_is_refused_and_those_that_are_there_go_on(void **stat
     end(c, d);
 }
 
+/* What clients are told; the bytes themselves are counted in test_coord.c. */
+static void groups_that_take_all_their_memory_go_on_and_no_more_comes(void **state)
+{
+    (void)state;
+    enum { MANY = 100 };
+    struct daemon *d = DAEMON("rivulet.groups.memory.max.bytes=8192");
+    struct wire_client *c = wire_connect(d);
+    TOPIC(c, "t", 1);
+    struct member m = member_of(c, "b");
+    member_become_stable(&m);
+    assert_code(commit(c, "a", 100), KERR_NONE);
+    int full = 0;
+    while (commit(c, wire_text(c, "group-%d", full).ptr, 100) == KERR_NONE) {
+        full++;
+        assert_true(full < MANY);
+    }
+    assert_true(full > 1);
+    assert_code(commit(c, "one-more", 100), KERR_COORDINATOR_NOT_AVAILABLE);
+    struct member more = member_of(c, "b");
+    more.metadata = letters(c, 1000);
+    more.join_version = 3; /* in one step */
+    assert_code(member_join(&more)->error_code, KERR_GROUP_MAX_SIZE_REACHED);
+    daemon_await_log(d, "limit=rivulet.groups.memory.max.bytes");
+    assert_code(commit(c, "a", 100), KERR_NONE);
+    assert_code(member_heartbeat(&m), KERR_NONE);
+    end(c, d);
+}
+
 static void one_byte_more_with_an_offset_is_refused(void **state)
 {
     (void)state;
@@ -287,6 +315,7 @@ int main(void)
         cmocka_unit_test(one_inflated_byte_more_is_refused),
         cmocka_unit_test(a_batch_that_inflates_too_many_times_is_refused),
         cmocka_unit_test(one_group_more_is_refused_and_those_that_are_there_go_on),
+        cmocka_unit_test(groups_that_take_all_their_memory_go_on_and_no_more_comes),
         cmocka_unit_test(one_byte_more_with_an_offset_is_refused),
         cmocka_unit_test(one_byte_more_of_a_member_is_refused),
     };
