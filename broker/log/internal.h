@@ -404,6 +404,15 @@ void journal_tend(struct log_manager *m);  /* makes and frees files, when that i
 /* ---- scrub.c */
 
 struct scrub *scrub_create(struct log_manager *m);
+
+struct scrub_place {         /* scrub_place.c: how far a pass is, kept over restarts */
+    int64_t began_ms;        /* wall time */
+    int64_t base;            /* of the last segment that is done; -1: the pass is over */
+    char dir[LOG_PATH_SIZE]; /* of its log; "": likewise */
+};
+void scrub_place_text(const struct scrub_place *place, struct buf *out);
+err scrub_place_write(struct store *store, const struct buf *text);       /* worker */
+err scrub_place_read(struct store *store, struct scrub_place *ret_place); /* at the start */
 void scrub_stop(struct scrub *s); /* what is under way ends by itself; may be called again */
 void scrub_destroy(struct scrub *s);
 

@@ -1,10 +1,14 @@
 /* The scrub: sealed segments are read again and checked in the background, so that rot is found
  * before somebody needs the record, and is never given out as good.
  *
- * A pass goes over the sealed and durable segments of every log, in pieces of SCRUB_PIECE bytes,
- * one at a time on the reader; the timer between two of them keeps to the rate. A pass begins at
- * once after an unclean start, and else an interval after the one before; between passes nothing
- * wakes up.
+ * A pass goes over the sealed and durable segments of every log, in the order of their directories'
+ * names and in pieces of SCRUB_PIECE bytes, one at a time on the reader; the timer between two of
+ * them keeps to the rate. A pass begins at once after an unclean start, and else an interval after
+ * the one before; between passes nothing wakes up.
+ *
+ * How far a pass is, is written down (scrub_place.c) every PLACE_MS, and at its end: a start goes
+ * on from there, or a broker that is started anew every day would never get through a large log.
+ * What a crash takes of that is checked twice.
  *
  *                    fire                      done, more
  *     resting -----------------> reading <-------------------- waiting
@@ -24,7 +28,10 @@
 #include "base/crc32c.h"
 #include "base/mem.h"
 
-enum { SCRUB_PIECE = 1 << 20 };
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { SCRUB_PIECE = 1 << 20, PLACE_MS = 60000 };
 
 struct scrub {
     struct work work; /* a piece */
@@ -33,8 +40,11 @@ struct scrub {
     struct log **logs; /* owned, with a reference each: still to be done in this pass */
     size_t log_count;
     int64_t done_base; /* base offset of the last segment of logs[log_count - 1] that is done */
-    struct segment *segment; /* one reference; NULL: the next one is to be found */
-    bool reading;            /* a piece is under way */
+    struct segment *segment;  /* one reference; NULL: the next one is to be found */
+    bool reading;             /* a piece is under way */
+    struct scrub_place place; /* how far the pass is, as of the last segment that was left */
+    int64_t placed_ms;        /* monotonic: when it was last written */
+    struct buf note;          /* owned: to be written before the piece; empty: nothing is */
 
     /* the segment */
     struct file_use use;
@@ -50,9 +60,10 @@ struct scrub {
     uint32_t crc; /* of what was read of it */
 
     /* out of a piece */
-    err result;    /* OK, ERR_CORRUPT: a bad batch; else it could not be read */
-    bool lost;     /* no batch can be found behind the bad one */
-    int64_t bytes; /* read */
+    err result;      /* OK, ERR_CORRUPT: a bad batch; else it could not be read */
+    err note_result; /* of the note */
+    bool lost;       /* no batch can be found behind the bad one */
+    int64_t bytes;   /* read */
 
     /* of the pass; logged at its end */
     int64_t began_ms;
@@ -105,10 +116,16 @@ static err check_piece(struct scrub *s, const uint8_t *p, size_t size)
     return e == ERR_AGAIN ? OK : e;
 }
 
+static void note_run(struct scrub *s)
+{
+    s->note_result = s->note.len ? scrub_place_write(s->m->o.store, &s->note) : OK;
+}
+
 static void piece_run(struct work *work)
 {
     struct scrub *s = list_entry(work, struct scrub, work);
     struct store *store = s->m->o.store;
+    note_run(s);
     int64_t want = s->end - s->at < SCRUB_PIECE ? s->end - s->at : SCRUB_PIECE;
     size_t got = 0;
     s->lost = false;
@@ -141,6 +158,8 @@ static void scrub_arm(struct scrub *s, int64_t delay_ms)
 static void leave_segment(struct scrub *s)
 {
     s->done_base = s->segment->base_offset;
+    s->place.base = s->done_base;
+    snprintf(s->place.dir, sizeof s->place.dir, "%s", s->segment->log->dir);
     segment_unref(s->segment);
     s->segment = NULL;
 }
@@ -166,11 +185,18 @@ static struct segment *next_segment(struct scrub *s)
     return NULL;
 }
 
+/* Until the next pass is due, by the wall's clock, which may have been set anew. */
+static int64_t rest_ms(const struct scrub *s)
+{
+    const struct log_manager *m = s->m;
+    int64_t since = clock_wall_ms(m->o.clock) - s->place.began_ms;
+    return since < 0 || since > m->o.scrub_interval_ms ? 1 : m->o.scrub_interval_ms - since + 1;
+}
+
 static void pass_end(struct scrub *s)
 {
     const struct log_manager *m = s->m;
     int64_t now = clock_mono_ms(m->o.clock);
-    int64_t next = s->began_ms + m->o.scrub_interval_ms;
     mem_free(s->logs);
     s->logs = NULL;
     if (s->all_segments) {
@@ -179,7 +205,53 @@ static void pass_end(struct scrub *s)
                  (long long)s->all_segments, (long long)s->all_bytes, (long long)s->all_corrupt,
                  (long long)s->all_failed, (long long)(now - s->began_ms));
     }
-    scrub_arm(s, next > now ? next - now : 1);
+    scrub_arm(s, rest_ms(s));
+}
+
+/* ---- the place */
+
+static void note_place(struct scrub *s)
+{
+    scrub_place_text(&s->place, &s->note);
+    s->placed_ms = clock_mono_ms(s->m->o.clock);
+}
+
+/* A place that is not written costs that much again; whatever is wrong with the disk, others say.
+ */
+static void note_done(struct scrub *s)
+{
+    if (s->note_result) {
+        diag_log(s->m->o.diag, DIAG_WARN, "scrub_place_failed", "error=\"%s\"",
+                 err_text(s->note_result));
+    }
+    s->note.len = 0;
+}
+
+static void end_run(struct work *work)
+{
+    note_run(list_entry(work, struct scrub, work));
+}
+
+static void end_done(struct work *work)
+{
+    struct scrub *s = list_entry(work, struct scrub, work);
+    struct log_manager *m = s->m;
+    s->reading = false;
+    note_done(s);
+    if (m->stopping) {
+        scrub_stop(s);
+    } else {
+        pass_end(s);
+    }
+    manager_work_done(m);
+}
+
+static void work_begin(struct scrub *s, void (*run)(struct work *), void (*done)(struct work *))
+{
+    s->reading = true;
+    s->work.run = run;
+    s->work.done = done;
+    manager_work(s->m, s->m->o.reader, &s->work);
 }
 
 static void piece_begin(struct scrub *s);
@@ -225,6 +297,7 @@ static void piece_done(struct work *work)
     struct log_manager *m = s->m;
     s->reading = false;
     s->all_bytes += s->bytes;
+    note_done(s);
     piece_end(s);
     file_use_end(&s->use);
     if (m->stopping) {
@@ -252,6 +325,13 @@ static void piece_begin(struct scrub *s)
         s->next_offset = s->segment->base_offset;
         s->left = 0;
     }
+    if (!s->segment && s->place.base >= 0) { /* something was checked: that it is over is kept */
+        s->place.base = -1;
+        s->place.dir[0] = 0;
+        note_place(s);
+        work_begin(s, end_run, end_done);
+        return;
+    }
     if (!s->segment) {
         pass_end(s);
         return;
@@ -261,17 +341,24 @@ static void piece_begin(struct scrub *s)
         piece_begin(s);
         return;
     }
+    if (s->place.base >= 0 && clock_mono_ms(s->m->o.clock) - s->placed_ms >= PLACE_MS) {
+        note_place(s);
+    }
     file_use_begin(&s->use, s->segment, FILE_LOG, STORE_WRITE);
-    s->reading = true;
-    s->work.run = piece_run;
-    s->work.done = piece_done;
-    manager_work(s->m, s->m->o.reader, &s->work);
+    work_begin(s, piece_run, piece_done);
+}
+
+static int last_first(const void *a, const void *b) /* logs are taken from the end */
+{
+    const struct log *const *x = a;
+    const struct log *const *y = b;
+    return strcmp((*y)->dir, (*x)->dir);
 }
 
 static void pass_begin(struct scrub *s)
 {
     struct log_manager *m = s->m;
-    s->began_ms = clock_mono_ms(m->o.clock);
+    s->began_ms = s->placed_ms = clock_mono_ms(m->o.clock);
     s->all_segments = s->all_bytes = s->all_corrupt = s->all_failed = 0;
     s->done_base = -1;
     s->logs = mem_need((map_count(&m->logs) + 1) * sizeof(struct log *));
@@ -281,6 +368,17 @@ static void pass_begin(struct scrub *s)
             log_ref(log);
             s->logs[s->log_count++] = log;
         }
+    }
+    qsort(s->logs, s->log_count, sizeof(struct log *), last_first);
+    if (s->place.base < 0) {
+        s->place.began_ms = clock_wall_ms(m->o.clock);
+        return;
+    }
+    while (s->log_count && strcmp(s->logs[s->log_count - 1]->dir, s->place.dir) < 0) {
+        drop_log(s); /* done before the last stop */
+    }
+    if (s->log_count && strcmp(s->logs[s->log_count - 1]->dir, s->place.dir) == 0) {
+        s->done_base = s->place.base;
     }
 }
 
@@ -302,6 +400,7 @@ struct scrub *scrub_create(struct log_manager *m)
 {
     struct scrub *s = mem_need_zero(1, sizeof *s);
     s->m = m;
+    s->place.base = -1;
     timer_init(&s->timer, scrub_fire);
     return s;
 }
@@ -312,8 +411,9 @@ void scrub_stop(struct scrub *s)
     if (s->reading) {
         return; /* its end comes here again */
     }
-    if (s->segment) {
-        leave_segment(s);
+    if (s->segment) { /* it is not done */
+        segment_unref(s->segment);
+        s->segment = NULL;
     }
     while (s->log_count) {
         drop_log(s);
@@ -327,13 +427,32 @@ void scrub_destroy(struct scrub *s)
     if (s) {
         check(!s->reading);
         scrub_stop(s);
+        buf_finish(&s->note);
         mem_free(s);
     }
 }
 
+static bool has_sealed(const struct log_manager *m)
+{
+    for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
+        const struct log *log = map_value(e);
+        if (log->segment_count > 1) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void log_manager_start_scrub(struct log_manager *m)
 {
-    if (m->o.scrub_bytes_per_s > 0) {
-        scrub_arm(m->scrub, m->unclean ? 1 : m->o.scrub_interval_ms);
+    struct scrub *s = m->scrub;
+    if (m->o.scrub_bytes_per_s == 0) {
+        return;
     }
+    err e = scrub_place_read(m->o.store, &s->place);
+    if (e && e != ERR_NOT_FOUND) {
+        diag_log(m->o.diag, DIAG_WARN, "scrub_place_unreadable", "error=\"%s\"", err_text(e));
+    }
+    bool now = m->unclean || s->place.base >= 0 || (e && has_sealed(m));
+    scrub_arm(s, now ? 1 : e ? m->o.scrub_interval_ms : rest_ms(s));
 }

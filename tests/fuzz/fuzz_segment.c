@@ -24,6 +24,7 @@ static const char *const names[] = {
     "log-start-offset-checkpoint",
     "t0-0/partition.metadata",
     "t0-0/00000000000000000009.snapshot",
+    "rivulet.scrub",
 };
 
 static bool ends_with(const char *name, const char *end)
@@ -103,6 +104,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t size)
     uint8_t how = input_byte(&in);
     log_kit_init(k, 1);
     k->config.index_interval_bytes = 100;
+    k->scrub_bytes_per_s = 1; /* or its file is not read */
+    k->scrub_interval_ms = 1000;
     struct store *s = sim_store_store(k->sim);
     check(s->ops->make_dir(s->ctx, "t0-0") == OK);
     for (int i = 0; i < FILES_MAX && input_left(&in) > 0; i++) {

@@ -340,6 +340,10 @@ static void segments(void)
         for (int i = 0; i < 11; i++) {
             add_file(&out, s, i, names[i]);
         }
+        static const char scrub[] = "rivulet.scrub 1 5 7 t0-0 00000000\n";
+        add_byte(&out, 12);
+        add_short(&out, sizeof scrub - 1);
+        buf_add(&out, scrub, sizeof scrub - 1);
         put_buf("segment", &out);
         struct buf snapshot = {0};
         char path[64];

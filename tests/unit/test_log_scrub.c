@@ -335,6 +335,119 @@ static void it_keeps_to_its_rate(void **state)
     done(k);
 }
 
+/* ---- over restarts */
+
+static void restart(struct log_kit *k, int how) /* -1: clean; else a crash */
+{
+    if (how < 0) {
+        log_kit_stop(k);
+    } else {
+        log_kit_crash(k, (enum sim_cut)how);
+    }
+    assert_int_equal(log_kit_start(k, 2, how < 0), OK);
+}
+
+/* Ten bytes a second: a segment takes a minute and a half, all of them an hour, and the broker is
+ * started anew every five minutes. The last segment of the last log has rotted. */
+static void it_gets_through_however_often_the_broker_starts(void **state)
+{
+    (void)state;
+    enum { RUN_MS = 300000, RUNS_MOST = 20 };
+    for (int how = -1; how <= SIM_CUT_TEAR; how++) {
+        struct log_kit *k = kit(10);
+        log_kit_stop(k);
+        assert_int_equal(log_kit_start(k, 2, true), OK);
+        fill(k, 63);
+        for (int i = 0; i < 63; i++) {
+            append(k, 1, BATCH, VALUE, BATCH * i);
+        }
+        restart(k, -1);
+        struct log *last = log_kit_log(k, 1);
+        char path[64];
+        snprintf(path, sizeof path, "t1-0/%020lld.log",
+                 (long long)last->segments[last->segment_count - 2]->base_offset);
+        sim_store_flip(k->sim, path, 100, 1);
+        int runs = 0;
+        for (; !lines_with(k, "event=scrubbed"); runs++) {
+            assert_int_equal(lines_with(k, "scrub_place_unreadable"), 0);
+            assert_true(runs < RUNS_MOST);
+            pass_time(k, RUN_MS);
+            if (!lines_with(k, "event=scrubbed")) {
+                restart(k, how);
+            }
+        }
+        assert_true(runs > 10);
+        assert_true(lines_with(k, "event=batch_corrupt dir=t1-0") >= 1); /* recovery says so, too */
+        done(k);
+    }
+}
+
+static void a_start_between_two_passes_does_not_put_the_next_one_off(void **state)
+{
+    (void)state;
+    struct log_kit *k = kit(1 << 20);
+    fill(k, 9);
+    restart(k, -1); /* none was ever made: at once */
+    pass_time(k, 1000);
+    assert_int_equal(lines_with(k, "event=scrubbed segments=2"), 1);
+    for (int i = 0; i < 4; i++) {
+        pass_time(k, HOUR / 5);
+        restart(k, -1);
+    }
+    pass_time(k, HOUR / 5 - 2000);
+    assert_int_equal(lines_with(k, "event=scrubbed"), 1);
+    pass_time(k, 2000);
+    assert_int_equal(lines_with(k, "event=scrubbed segments=2"), 2);
+    done(k);
+}
+
+static void a_place_that_cannot_be_read_or_is_no_more_costs_a_pass_at_most(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {
+        "",
+        "rivulet.scrub 1",
+        "rivulet.scrub 1 5 -1  00000000\n",
+        "rivulet.scrub 1 5 7 t0-0 00000000\n",
+        "rivulet.scrub 1 -5 7 t0-0 00000000\n",
+        "rivulet.scrub 1 99999999999999999999 7 t0-0 \n",
+        "garbage without a line's end",
+    };
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct log_kit *k = kit(1 << 20);
+        fill(k, 9);
+        put_file(sim_store_store(k->sim), "rivulet.scrub", texts[i]);
+        restart(k, -1);
+        pass_time(k, 1000);
+        assert_int_equal(lines_with(k, "event=scrub_place_unreadable"), 1);
+        assert_int_equal(lines_with(k, "event=scrubbed segments=2"), 1);
+        done(k);
+    }
+    static const struct scrub_place places[] = {
+        {.began_ms = 1, .base = 4,         .dir = "a-0" }, /* a log that was deleted */
+        {.began_ms = 1, .base = 3,         .dir = "t0-0"}, /* a segment that was */
+        {.began_ms = 1, .base = INT64_MAX, .dir = "t0-0"},
+        {.began_ms = 1, .base = 0,         .dir = "z-0" },
+    };
+    static const int left[] = {2, 1, 0, 0}; /* segments of two */
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        struct log_kit *k = kit(1 << 20);
+        struct buf text = {0};
+        fill(k, 9);
+        scrub_place_text(&places[i], &text);
+        assert_int_equal(scrub_place_write(sim_store_store(k->sim), &text), OK);
+        restart(k, -1);
+        k->lines.len = 0;
+        pass_time(k, 3); /* the next one is due at once */
+        char want[40];
+        snprintf(want, sizeof want, "event=scrubbed segments=%d ", left[i]);
+        pass_time(k, 1000);
+        assert_true(lines_with(k, left[i] ? want : "event=scrubbed segments=2") >= 1);
+        buf_finish(&text);
+        done(k);
+    }
+}
+
 /* ---- in nobody's way */
 
 static void logs_and_segments_may_go_while_it_is_under_way(void **state)
@@ -392,9 +505,11 @@ static void what_cannot_be_read_is_counted_and_not_called_rot(void **state)
             sim_store_fail_at(k->sim, op, errors[i]);
             pass_time(k, 10000);
             if (sim_store_fault_op(k->sim) != SIM_OP_COUNT) {
+                bool place = lines_with(k, "event=scrub_place_failed");
                 failures++;
-                assert_int_equal(lines_with(k, "event=scrub_failed dir=t0-0"), 1);
-                assert_int_equal(lines_with(k, "corrupt=0 unread=1"), 1);
+                assert_int_equal(lines_with(k, "event=scrub_failed dir=t0-0"), !place);
+                assert_int_equal(lines_with(k, place ? "corrupt=0 unread=0" : "corrupt=0 unread=1"),
+                                 1);
             }
             assert_int_equal(lines_with(k, "event=scrubbed segments=3"), 1);
             assert_int_equal(lines_with(k, "batch_corrupt"), 0);
@@ -417,6 +532,9 @@ int main(void)
         cmocka_unit_test(a_file_that_was_cut_is_found),
         cmocka_unit_test(between_passes_nothing_wakes_up),
         cmocka_unit_test(after_an_unclean_stop_it_begins_at_once),
+        cmocka_unit_test(it_gets_through_however_often_the_broker_starts),
+        cmocka_unit_test(a_start_between_two_passes_does_not_put_the_next_one_off),
+        cmocka_unit_test(a_place_that_cannot_be_read_or_is_no_more_costs_a_pass_at_most),
         cmocka_unit_test(without_a_rate_there_is_none),
         cmocka_unit_test(it_keeps_to_its_rate),
         cmocka_unit_test(logs_and_segments_may_go_while_it_is_under_way),
