@@ -4,9 +4,15 @@
 #include "base/check.h"
 #include "broker/log/internal.h"
 
+#include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 enum { SMALL = 3, LARGE = 17, SMALL_SIZE = 250, LARGE_SIZE = 4096, SEGMENT_BYTES = 2100 };
 
@@ -455,10 +461,13 @@ static bool restart(struct life *l)
     return l->runs && lives(l);
 }
 
-static bool wait(struct life *l)
+bool life_wait(struct life *l)
 {
     broker_kit_advance(&l->k, 1500);
-    return lives(l);
+    if (lives(l)) {
+        observe(l);
+    }
+    return l->runs;
 }
 
 void life_run(struct life *l, int until)
@@ -472,7 +481,7 @@ void life_run(struct life *l, int until)
         case LIFE_APPEND: good = append(l, n); break;
         case LIFE_APPEND_LARGE: good = append_large(l); break;
         case LIFE_COMMIT: good = commit(l, n); break;
-        case LIFE_WAIT: good = wait(l); break;
+        case LIFE_WAIT: good = life_wait(l); break;
         case LIFE_DELETE_RECORDS: good = delete_records(l); break;
         case LIFE_DELETE_TOPIC: good = delete_topic(l, n); break;
         case LIFE_RESTART: good = restart(l); break;
@@ -560,6 +569,9 @@ static void look_at_log(struct life *l, int i)
 
 static void look_at_group(struct life *l, int g)
 {
+    if (coord_check(l->k.coord, str_of(groups[g])) != GROUP_OK) {
+        return; /* it could not be read, and nobody is told anything of it until the next start */
+    }
     const struct group *group = coord_find(l->k.coord, str_of(groups[g]));
     const struct group_offset *o = group ? group_offset_find(group, STR("a"), 0) : NULL;
     int64_t found = o ? o->offset : -1;
@@ -596,4 +608,36 @@ void life_look(struct life *l)
         look_at_group(l, g);
     }
     sim_store_pause(sim_of(l), false);
+}
+
+/* ---- one life, one process */
+
+bool life_apart(void (*run)(const void *arg, void *ret), const void *arg, void *ret, size_t size)
+{
+    int pipes[2];
+    int status = 0;
+    memset(ret, 0, size);
+    check(pipe(pipes) == 0 && size <= PIPE_BUF);
+    fflush(NULL);
+    pid_t child = fork();
+    check(child >= 0);
+    if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        signal(SIGABRT, SIG_DFL);
+        signal(SIGILL, SIG_DFL);
+        signal(SIGSEGV, SIG_DFL);
+        run(arg, ret);
+        exit(write(pipes[1], ret, size) == (ssize_t)size ? 0 : 1);
+    }
+    close(pipes[1]);
+    bool good = read(pipes[0], ret, size) == (ssize_t)size;
+    good = waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status) && good;
+    close(pipes[0]);
+    return good;
+}
+
+uint64_t life_number(const char *variable, uint64_t otherwise)
+{
+    const char *text = getenv(variable);
+    return text ? strtoull(text, NULL, 10) : otherwise;
 }

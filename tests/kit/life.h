@@ -83,6 +83,12 @@ void life_start(struct life *l, bool clean); /* l->runs says whether it did; a r
 void life_must_start(struct life *l, bool clean);  /* a refusal is a loss */
 void life_crash(struct life *l, enum sim_cut how); /* and the machine is there again */
 void life_run(struct life *l, int until);          /* while it runs and nothing is refused */
+bool life_wait(struct life *l);                    /* a while. False: the process has ended */
 void life_look(struct life *l);                    /* is all there that was promised? */
 bool life_stop(struct life *l); /* true: clean. False: not, or the process has ended on the way */
 uint64_t life_loss_count(const struct life *l);
+
+/* Runs run(arg, ret) in a process of its own, as a broken check ends it; what is at ret comes back.
+ * False: it ended, and *ret is zeros. */
+bool life_apart(void (*run)(const void *arg, void *ret), const void *arg, void *ret, size_t size);
+uint64_t life_number(const char *variable, uint64_t otherwise); /* of the environment */

@@ -12,14 +12,10 @@
 #include "tests/kit/life.h"
 
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -36,6 +32,12 @@ struct sabotage {
     bool no_sync;
     bool no_salt;
     bool turned_round;
+};
+
+struct cut {
+    const struct sabotage *sabotage;
+    uint64_t number;
+    uint64_t operations; /* of a whole life */
 };
 
 struct outcome {         /* of one number; what its process tells */
@@ -108,10 +110,14 @@ static void cut_in_start(struct life *l, struct rng *rng, struct outcome *o)
     life_crash(l, SIM_CUT_LOSE);
 }
 
-static void run(const struct sabotage *s, uint64_t number, uint64_t operations, struct outcome *o)
+static void run(const void *arg, void *out)
 {
+    const struct cut *c = arg;
+    struct outcome *o = out;
+    uint64_t number = c->number;
+    uint64_t operations = c->operations;
     uint64_t seed = number / operations;
-    struct life *l = create_life(s);
+    struct life *l = create_life(c->sabotage);
     struct sim_store *sim = l->k.logs.sim;
     struct rng rng;
     rng_init(&rng, number);
@@ -148,53 +154,20 @@ static void run(const struct sabotage *s, uint64_t number, uint64_t operations, 
     destroy_life(l);
 }
 
-/* A broken check ends the process. False: so it did. */
-static bool run_apart(const struct sabotage *s, uint64_t number, uint64_t operations,
-                      struct outcome *ret_outcome)
-{
-    int pipes[2];
-    struct outcome o = {0};
-    check(pipe(pipes) == 0);
-    fflush(NULL);
-    pid_t child = fork();
-    check(child >= 0);
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        signal(SIGABRT, SIG_DFL);
-        signal(SIGILL, SIG_DFL);
-        signal(SIGSEGV, SIG_DFL);
-        run(s, number, operations, &o);
-        bool told = write(pipes[1], &o, sizeof o) == sizeof o;
-        exit(told ? 0 : 1);
-    }
-    close(pipes[1]);
-    bool good = read(pipes[0], &o, sizeof o) == sizeof o;
-    int status = 0;
-    good = waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status) && good;
-    close(pipes[0]);
-    *ret_outcome = o;
-    return good;
-}
-
-static uint64_t number_of(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text ? strtoull(text, NULL, 10) : otherwise;
-}
-
 static void nothing_promised_is_lost_wherever_the_power_goes(void **state)
 {
     (void)state;
     static const struct sabotage none;
     uint64_t operations = operations_of_a_life();
-    uint64_t first = number_of("SEED", number_of("FIRST", 0));
-    uint64_t runs = getenv("SEED") ? 1 : number_of("RUNS", RUNS);
+    uint64_t first = life_number("SEED", life_number("FIRST", 0));
+    uint64_t runs = getenv("SEED") ? 1 : life_number("RUNS", RUNS);
     uint64_t in_starts = 0;
     uint64_t steps[LIFE_STEP_KINDS] = {0};
     uint64_t ops[SIM_OP_COUNT] = {0};
     for (uint64_t i = first; i < first + runs; i++) {
+        struct cut c = {&none, i, operations};
         struct outcome o;
-        if (!run_apart(&none, i, operations, &o)) {
+        if (!life_apart(run, &c, &o, sizeof o)) {
             fail_msg("SEED=%llu: the process ended", (unsigned long long)i);
         }
         if (o.first_loss[0]) {
@@ -234,8 +207,9 @@ static void expect_losses(const struct sabotage *s)
     uint64_t losses[LIFE_LOSSES] = {0};
     char example[LIFE_TEXT] = "";
     for (uint64_t i = 0; i < SABOTAGED_RUNS; i++) {
+        struct cut c = {s, operations + i, operations};
         struct outcome o;
-        ended += !run_apart(s, operations + i, operations, &o);
+        ended += !life_apart(run, &c, &o, sizeof o);
         with_loss += o.first_loss[0] != 0;
         for (int n = 0; n < LIFE_LOSSES; n++) {
             losses[n] += o.losses[n];
