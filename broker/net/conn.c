@@ -387,14 +387,23 @@ static bool read_once(struct conn *c)
            c->in->size < c->in_need;
 }
 
+/* The oldest partial frame goes on past the limit, and may take for ever: who has nothing there
+ * does not wait for what that one has. */
+static bool is_spent_by_others(struct net *net)
+{
+    const struct budget *budget = net->options.budget;
+    const struct conn *oldest = net_oldest_partial(net);
+    size_t its = oldest && oldest->in ? oldest->in->size : 0;
+    return budget->used_bytes - its >= budget->limit_bytes;
+}
+
 /* True when it has to wait for memory. Who has something there already, of a frame, of requests or
  * of answers, waits while little is left, so that it is left to others. */
 static bool wait_for_memory(struct conn *c)
 {
     struct net *net = c->net;
-    const struct budget *budget = net->options.budget;
     bool holds = c->in || c->busy || c->out_bytes;
-    if (!(holds ? budget_tight(budget) : budget_spent(budget))) {
+    if (!(holds ? budget_tight(net->options.budget) : is_spent_by_others(net))) {
         return false;
     }
     net_note_spent(net);
