@@ -57,7 +57,7 @@ class Victim(Rivulet):
         if self.cut_s is None:
             return super()._wait(ready, what)
         deadline = time.monotonic() + 10
-        while "event=journal_read" not in self._log_tail() and not ready() and time.monotonic() < deadline:
+        while "event=journal_read" not in self._log_tail(1 << 20) and not ready() and time.monotonic() < deadline:
             self.check_alive()
             time.sleep(0.0005)
         time.sleep(self.cut_s)
