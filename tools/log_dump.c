@@ -50,6 +50,9 @@ void dump_problem(struct dump *d, const char *path, const char *format, ...)
 {
     char text[300];
     va_list args;
+    if (d->journal_only) {
+        return;
+    }
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
@@ -226,6 +229,7 @@ static void dump_dir(struct dump *d, const char *path, int depth)
 {
     struct names names = {0};
     d->next_offset = -1;
+    dump_journal_enter(d, path);
     if (!names_read(&names, path)) {
         dump_problem(d, path, "cannot be listed: %s", strerror(errno));
     }
@@ -245,6 +249,7 @@ static void dump_dir(struct dump *d, const char *path, int depth)
         buf_finish(&entry);
     }
     names_finish(&names);
+    dump_journal_leave(d, path);
 }
 
 static void dump_all(struct dump *d)
@@ -255,6 +260,7 @@ static void dump_all(struct dump *d)
         const struct dumper *dumper = dumper_of(path);
         struct stat st;
         d->next_offset = -1;
+        dump_journal_open(d, path);
         if (stat(path, &st) != 0) {
             dump_problem(d, path, "%s", strerror(errno));
         } else if (S_ISDIR(st.st_mode)) {
@@ -264,9 +270,20 @@ static void dump_all(struct dump *d)
         } else {
             dump_problem(d, path, "neither .log, .index, .timeindex, .snapshot nor a checkpoint");
         }
+        dump_journal_close(d);
     }
     batch_scratch_finish(&d->scratch);
     buf_finish(&d->batch);
+}
+
+void dump_journal_report(const struct tool *t, const char *path)
+{
+    struct dump d = {.t = t, .quiet = true, .journal_only = true};
+    dump_journal_open(&d, path);
+    dump_dir(&d, path, DUMP_DEPTH);
+    dump_journal_close(&d);
+    batch_scratch_finish(&d.scratch);
+    buf_finish(&d.batch);
 }
 
 int verb_log_dump(struct tool *t)

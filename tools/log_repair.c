@@ -6,6 +6,7 @@
 #include "broker/log/journal.h"
 #include "broker/log/repair.h"
 #include "tools/files.h"
+#include "tools/log_dump.h"
 #include "tools/terminal.h"
 #include "tools/tool.h"
 
@@ -171,6 +172,8 @@ static int refuse_journal(struct repair_job *j, const char *path)
     }
     err e = j->store.ops->list(j->store.ctx, "", each_journal, j);
     if (e || j->journal) {
+        dump_journal_report(j->t, path);
+        fflush(stdout);
         tool_say("%s was not stopped in order, and has a journal that no start has read\nstart "
                  "rivuletd on it once: what the journal has goes back to its place; then repair "
                  "what is still wrong",

@@ -39,6 +39,8 @@ struct segment_dump {
     int64_t batch_count;
     int64_t record_count;
     int64_t max_timestamp; /* so far; -1 */
+    int64_t lacks_from;    /* offsets that the journal has and the file has not: [from, to) */
+    int64_t lacks_to;
     struct cursor index;
     struct cursor times;
 };
@@ -309,10 +311,95 @@ static void check_offsets(struct segment_dump *s, const struct batch_header *h)
     s->next_offset = last > s->next_offset ? last : s->next_offset;
 }
 
+/* The whole batch is in d->batch. */
+static void look_at_batch(struct segment_dump *s, const struct batch_header *h)
+{
+    const void *p = s->d->batch.ptr;
+    bool crc = batch_crc_is_right(p, h->size);
+    print_batch(s, h, crc);
+    check_offsets(s, h);
+    if (crc) {
+        dump_records(s, p, h);
+    } else {
+        dump_problem(s->d, s->path, "batch at position %" PRId64 ": its checksum is wrong",
+                     s->position);
+    }
+    int64_t last = h->base_offset + h->last_offset_delta;
+    check_index(s, last);
+    check_times(s, h, last);
+    s->batch_count++;
+}
+
+static bool reserve_batch(struct segment_dump *s, size_t size)
+{
+    struct buf *b = &s->d->batch;
+    b->len = 0;
+    b->failed = false;
+    if (!buf_reserve(b, size)) {
+        dump_problem(s->d, s->path, "no memory for a batch of %zu bytes", size);
+        return false;
+    }
+    return true;
+}
+
+/* ---- what the next start writes from the journal */
+
+static void tell_lacking(struct segment_dump *s)
+{
+    if (s->lacks_to > s->lacks_from) {
+        dump_journal_lacks(s->d, s->path, s->lacks_from, s->lacks_to);
+    }
+    s->lacks_from = s->lacks_to = 0;
+}
+
+static bool file_has(struct segment_dump *s, const struct journal_batch *b)
+{
+    return s->size - s->position >= (int64_t)b->size &&
+           fseeko(s->file, s->position, SEEK_SET) == 0 &&
+           fread(s->d->batch.ptr, 1, b->size, s->file) == b->size &&
+           memcmp(s->d->batch.ptr, b->p, b->size) == 0;
+}
+
+/* Another segment of that name is there: the batch goes to it. */
+static bool is_next_segments(struct segment_dump *s, int64_t offset)
+{
+    struct buf path = {0};
+    const char *slash = strrchr(s->path, '/');
+    buf_printf(&path, "%.*s%020" PRId64 ".log", slash ? (int)(slash - s->path) + 1 : 0, s->path,
+               offset);
+    FILE *f = offset > s->base_offset ? fopen(buf_text(&path), "rbe") : NULL;
+    bool there = f != NULL;
+    if (f) {
+        fclose(f);
+    }
+    buf_finish(&path);
+    return there;
+}
+
+/* What is due here is the journal's, whatever the file has: looked at as if it were written. False:
+ * the journal has nothing, or the file has the same. */
+static bool dump_from_journal(struct segment_dump *s)
+{
+    const struct journal_batch *b = dump_journal_at(s->d, s->next_offset);
+    struct batch_header h;
+    if (!b || !reserve_batch(s, b->size) || file_has(s, b) || is_next_segments(s, b->offset) ||
+        batch_header_read(b->p, b->size, &h)) {
+        return false;
+    }
+    if (s->lacks_to != b->offset) {
+        tell_lacking(s);
+        s->lacks_from = b->offset;
+    }
+    s->lacks_to = b->end;
+    memcpy(s->d->batch.ptr, b->p, b->size);
+    look_at_batch(s, &h);
+    s->position += (int64_t)b->size;
+    return true;
+}
+
 /* The batch at s->position. False: there is nothing to go on with. */
 static bool dump_batch(struct segment_dump *s)
 {
-    struct buf *b = &s->d->batch;
     struct batch_header h = {0};
     uint8_t head[BATCH_HEADER_SIZE];
     int64_t left = s->size - s->position;
@@ -332,31 +419,16 @@ static bool dump_batch(struct segment_dump *s)
                      left);
         return false;
     } else {
-        b->len = 0;
-        b->failed = false;
-        if (!buf_reserve(b, h.size)) {
-            dump_problem(s->d, s->path, "no memory for a batch of %zu bytes", h.size);
+        if (!reserve_batch(s, h.size)) {
             return false;
         }
-        memcpy(b->ptr, head, n);
-        if (fread(b->ptr + n, 1, h.size - n, s->file) != h.size - n) {
+        memcpy(s->d->batch.ptr, head, n);
+        if (fread(s->d->batch.ptr + n, 1, h.size - n, s->file) != h.size - n) {
             dump_problem(s->d, s->path, "cannot be read: %s",
                          ferror(s->file) ? strerror(errno) : "it shrank");
             return false;
         }
-        bool crc = batch_crc_is_right(b->ptr, h.size);
-        print_batch(s, &h, crc);
-        check_offsets(s, &h);
-        if (crc) {
-            dump_records(s, b->ptr, &h);
-        } else {
-            dump_problem(s->d, s->path, "batch at position %" PRId64 ": its checksum is wrong",
-                         s->position);
-        }
-        int64_t last = h.base_offset + h.last_offset_delta;
-        check_index(s, last);
-        check_times(s, &h, last);
-        s->batch_count++;
+        look_at_batch(s, &h);
     }
     s->position += (int64_t)h.size;
     return s->position <= s->size;
@@ -393,8 +465,9 @@ void dump_segment(struct dump *d, const char *path)
         dump_problem(d, path, "begins before offset %" PRId64 ", where the segment before it ends",
                      d->next_offset);
     }
-    while (!d->failed && s.position < s.size && dump_batch(&s)) {
+    while (!d->failed && (dump_from_journal(&s) || (s.position < s.size && dump_batch(&s)))) {
     }
+    tell_lacking(&s);
     d->next_offset = s.next_offset;
     d->segment_count++;
     d->batch_count += s.batch_count;

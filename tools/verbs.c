@@ -123,17 +123,20 @@ const struct tool_verb verbs[] = {
      "objects whose \"kind\" is segment, batch, record, leader_epoch, producer or problem",
      "It reads files, asks no broker, and changes nothing. Exit code 1 when something is wrong.", "rivulet log dump /var/lib/rivulet/users-0", verb_log_dump},
     {"log check", "FILE|DIR...", 1, TOOL_ARGS_LIMIT, "", true, "say what is wrong with a data directory, and where",
-     "objects whose \"kind\" is problem, then one that is summary",
+     "objects whose \"kind\" is problem, journal or journal_only (\"offset\" up to but not \"offset_to\"), then one that is summary",
      "It reads every byte, asks no broker, and changes nothing. Exit code 1 when something is wrong. Checked: the checksum, offsets, times and records of "
      "every batch, that the segments of a partition follow each other, that indexes agree with their segments, producer snapshots, checkpoints. "
-     "The end of a partition of a broker that runs or was killed may be half a batch: the next start cuts it off.",
+     "Of a broker that runs or was killed the journal is read too: a line tells of it, another of each part of a segment that the journal alone has, which "
+     "the next start writes; where the journal has rotted, or says that more was durable than there is, that is a problem. "
+     "The end of a partition that neither has may be half a batch: the next start cuts it off.",
      "rivulet log check /var/lib/rivulet", verb_log_check},
     {"log repair", "DIR [PARTITION...]", 1, TOOL_ARGS_LIMIT, "yD", true, "mend the files of a broker that is stopped, and say first what that cuts",
      "objects whose \"kind\" is cut, offset, remove, end or left_alone, with the \"file\", what is wrong (\"text\") and whether it is \"done\"; then one that is "
      "summary",
      "DIR is the data directory, PARTITION a directory in it (users-0); without one, all. It shows every problem and what it would do, and asks. A batch that is "
      "right is never cut; what is behind a bad one is kept where the batch's length or the offset index leads there. Offsets that were given are not given "
-     "again. A segment is replaced by its repaired copy, so there must be room for one. A broker that runs is refused.\n\n"
+     "again. A segment is replaced by its repaired copy, so there must be room for one. A broker that runs is refused, and so is a directory whose journal no "
+     "start has read: it says what is in the journal alone.\n\n"
      "Exit code 1 when something is, or stays, wrong. What is cut is gone: copy the directory first if it may be worth more than what is left.",
      "rivulet log repair /var/lib/rivulet --dry-run\nrivulet log repair /var/lib/rivulet users-0 --yes", verb_log_repair},
     {"copy", "SOURCE TARGET", 2, 2, "ounPwLzyD", false, "copy records from a topic or a file to a topic or a file",

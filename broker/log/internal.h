@@ -424,6 +424,7 @@ void retention_fire(struct timer *timer);
 void removal_begin(
     struct log *log,
     struct segment *s); /* of a segment, out of the log already; NULL: of the whole log */
+void removal_name(const struct log *log, char name[LOG_PATH_SIZE]); /* of its directory, deleted */
 void removals_forget(struct log_manager *m);            /* a start finds what they leave */
 err remove_tree(struct store *store, const char *path); /* blocking: a directory of files */
 void log_check_quiet(

@@ -124,11 +124,18 @@ struct journal_log {
     int64_t durable_end; /* what was told durable reaches up to here, at least */
 };
 
+struct journal_spot {
+    int file;         /* number of its name */
+    int64_t position; /* in it; 0: there is no such spot */
+};
+
 struct journal_replay {
     struct map logs;                    /* JOURNAL_KEY -> struct journal_log (owned) */
     uint8_t *images[JOURNAL_FILES_MAX]; /* owned: files' bytes */
     uint64_t groups;
     bool rotten; /* a valid group behind a bad one: what was durable is not known for sure */
+    struct journal_spot rot;  /* of the first valid one behind a bad one */
+    struct journal_spot torn; /* of a group that was begun and is not whole, at the end */
 };
 
 /* Finds the files; after a crash (not clean) reads them into j->replay. ERR_IO and the like: the

@@ -112,6 +112,14 @@ static void take_group(struct journal_replay *r, const uint8_t *p, const struct 
     r->groups++;
 }
 
+/* The bytes behind the last group are its successor's beginning, which nobody was told of. */
+static bool is_begun(const uint8_t *p, uint64_t sequence)
+{
+    struct journal_group g;
+    memcpy(&g, p, sizeof g);
+    return g.magic == JOURNAL_GROUP_MAGIC && g.sequence == sequence;
+}
+
 /* One file's groups. `*expected`: the number of the next one. */
 static void take_file(struct journal *j, const struct journal_file *f, const uint8_t *image,
                       int64_t size, uint64_t *expected)
@@ -119,6 +127,7 @@ static void take_file(struct journal *j, const struct journal_file *f, const uin
     struct journal_replay *r = j->replay;
     bool bad = f->sequence > *expected && *expected > 0;
     int64_t at = JOURNAL_BLOCK;
+    int64_t end = at;
     *expected = f->sequence;
     while (size - at >= JOURNAL_BLOCK) {
         struct journal_group g;
@@ -126,6 +135,7 @@ static void take_file(struct journal *j, const struct journal_file *f, const uin
             bad = bad || g.sequence > *expected;
             if (bad && !r->rotten) {
                 r->rotten = true;
+                r->rot = (struct journal_spot){f->number, at};
                 diag_log(j->diag, DIAG_ERROR, "journal_rotten",
                          "file=" JOURNAL_NAME "%d position=%lld sequence=%llu", f->number,
                          (long long)at, (unsigned long long)g.sequence);
@@ -133,10 +143,13 @@ static void take_file(struct journal *j, const struct journal_file *f, const uin
             take_group(r, image + at, &g);
             *expected = g.sequence + 1;
             at += (int64_t)g.blocks * JOURNAL_BLOCK;
+            end = at;
         } else {
             at += JOURNAL_BLOCK; /* the end; or a valid one is behind it */
         }
     }
+    bool begun = size - end >= JOURNAL_BLOCK && is_begun(image + end, *expected);
+    r->torn = (struct journal_spot){f->number, begun ? end : 0};
 }
 
 /* ---- files */

@@ -190,10 +190,31 @@ struct creation {
     err result;
 };
 
+/* A directory that has the name, and no log: a deletion could not rename it away, or a creation did
+ * not come to its end. What is in it must not come back as the new log's. */
+static err take_name(struct log *log)
+{
+    struct store *store = log->m->o.store;
+    char gone[LOG_PATH_SIZE];
+    err e = store->ops->make_dir(store->ctx, log->dir);
+    if (e != ERR_EXISTS) {
+        return e;
+    }
+    removal_name(log, gone);
+    e = store->ops->rename(store->ctx, log->dir, gone);
+    e = e ? e : store->ops->sync_dir(store->ctx, "");
+    if (!e) {
+        (void)remove_tree(store, gone); /* or the next start does */
+    }
+    return e;
+}
+
 static void create_run(struct work *work)
 {
     struct creation *c = list_entry(work, struct creation, work);
-    c->result = log_make_files(c->log->m->o.store, c->log->dir, c->log->id, 0);
+    struct log *log = c->log;
+    err e = take_name(log);
+    c->result = e ? e : log_make_files(log->m->o.store, log->dir, log->id, 0);
 }
 
 static void creation_end(struct creation *c)

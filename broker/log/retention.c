@@ -208,30 +208,32 @@ static void rename_done(struct work *work)
     manager_work_done(m);
 }
 
+void removal_name(const struct log *log, char name[LOG_PATH_SIZE])
+{
+    char id[UUID_TEXT_SIZE];
+    uuid_to_text(log->id, id); /* two partitions of a topic with a long name must not share one */
+    snprintf(name, LOG_PATH_SIZE, "%.200s.%s-%d-delete", log->dir, id, log->partition);
+}
+
 void removal_begin(struct log *log, struct segment *s)
 {
     struct log_manager *m = log->m;
     struct removal *r = mem_need_zero(1, sizeof *r);
-    char id[UUID_TEXT_SIZE];
-    uuid_to_text(log->id, id);
     r->m = m;
     r->log = log;
     log_ref(log);
     r->base_offset = s ? s->base_offset : -1;
     r->delay_ms = log->config.file_delete_delay_ms;
     snprintf(r->dir, sizeof r->dir, "%s", log->dir);
-    snprintf(r->gone, sizeof r->gone, "%.200s.%s-delete", log->dir, id);
     timer_init(&r->timer, delay_over);
     list_init(&r->link);
-    if (!s) { /* two partitions of a topic with a long name must not share one */
-        snprintf(r->gone, sizeof r->gone, "%.200s.%s-%d-delete", log->dir, id, log->partition);
-    }
     r->work.run = rename_run;
     r->work.done = rename_done;
     if (s) {
         list_push(&log->removals, &r->link);
         rename_next(log);
     } else {
+        removal_name(log, r->gone);
         removals_drop(log);
         manager_work(m, m->o.writer, &r->work);
     }

@@ -1,5 +1,6 @@
-"""The clients that live across the kills. Each is a thread with a librdkafka client of its own."""
+"""The clients that live across the kills. Each is a thread with a librdkafka client of its own, or with a program of another library."""
 import random
+import subprocess
 import threading
 import time
 
@@ -67,6 +68,35 @@ class Writer(Client):
         self.left = self.producer.flush(60)
         if self.left:
             self.world.faults.add("not_delivered", f"{self.name}: {self.left} records without an answer 60 s after the last kill")
+
+
+class Program(Client):
+    """A writer that is a program of another client library, idempotent with acks=all as well; its lines say what it was told."""
+
+    def __init__(self, world, name, argv, topic, partitions, options=()):
+        super().__init__(world, name)
+        self.topic = topic
+        self.flushed = None
+        self.process = subprocess.Popen([*map(str, argv), world.address, name, topic, str(partitions), "1", *options],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        threading.Thread(target=self.end, daemon=True).start()
+
+    def end(self):
+        self.stopping.wait()
+        self.process.stdin.close()
+
+    def work(self):
+        for line in self.process.stdout:
+            words = line.split(" ", 4)
+            if words[0] == "ack":
+                self.world.acked.told(self.name, (self.topic, int(words[1])), int(words[2]), int(words[3]))
+            elif words[0] == "failed":
+                self.world.faults.add("not_delivered", f"{self.name}: {line}")
+            elif words[0] == "flushed":
+                self.flushed = words[1]
+        code = self.process.wait()
+        if code or self.flushed != "RV_OK":
+            self.world.faults.add("client_died", f"{self.name}: ended with {code}, flushed: {self.flushed}")
 
 
 def take(world, name, message):

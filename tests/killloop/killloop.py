@@ -1,7 +1,8 @@
 """kill -9 of the daemon under load, again and again, with real clients that live across it all.
 
-A cycle: 0.3 to 1 s of load, then kill -9 (some cycles: SIGTERM), then a start (some cycles: killed too, before or soon after it listens).
-Five idempotent acks=all producers, one a codec, write to every partition of three topics; two groups (eager and cooperative; in one, members
+A cycle: 0.3 to 1 s of load, then kill -9 (one in ten: SIGTERM), then a start; one in five is killed again, and not only once, until one was
+killed after it had read the journal and before it listened. Five idempotent acks=all producers of librdkafka, one a codec, write to every partition of three topics, one of
+librivulet and one of franz-go to one of them each; all try again after 50 ms. Two groups (eager and cooperative; in one, members
 come and go) read and commit; a reader without a group follows from offset 0. After each start the committed offsets are read back by a fresh client.
 
   lost        an acknowledged record that is not there at the end
@@ -32,12 +33,16 @@ from confluent_kafka import Consumer, ConsumerGroupTopicPartitions, KafkaError, 
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 from broker import BrokerError, Rivulet  # noqa: E402
-from clients import CODECS, Follower, Member, Writer, common  # noqa: E402
+import toolchains  # noqa: E402
+from clients import CODECS, Follower, Member, Program, Writer, common  # noqa: E402
 from ledger import Acked, Faults, GroupOffsets, Seen, judge  # noqa: E402
 
 TOPICS = {"plain": {}, "small": {"segment.bytes": "1048576", "index.interval.bytes": "512"},
           "stamped": {"message.timestamp.type": "LogAppendTime", "segment.ms": "2000"}}
 PARTITIONS = 4
+CUT_MAX_S = 0.02  # after the journal was read; a recovery takes about as long
+AGAIN_S = 0.15    # of load, when a start was killed too late
+CUT_TRIES = 12    # of a kill in a recovery, each sooner than the one before
 SETTINGS = ("log.flush.offset.checkpoint.interval.ms=700", "offsets.topic.num.partitions=4", "offsets.topic.segment.bytes=1048576")
 
 
@@ -51,17 +56,22 @@ class Victim(Rivulet):
     def _wait(self, ready, what):
         if self.cut_s is None:
             return super()._wait(ready, what)
+        deadline = time.monotonic() + 10
+        while "event=journal_read" not in self._log_tail(1 << 20) and not ready() and time.monotonic() < deadline:
+            self.check_alive()
+            time.sleep(0.0005)
         time.sleep(self.cut_s)
-        raise StartCut(ready())
+        raise StartCut
 
     def start_and_kill(self, cut_s):
-        """True: it was not listening yet."""
+        """Kills it so long after it has read the journal. True: it was recovering, and had not come to listen."""
         self.cut_s = cut_s
         try:
             self.start()
-        except StartCut as cut:
+        except StartCut:
             self.kill()
-            return not cut.args[0]
+            said = self._log_tail(1 << 20)
+            return "event=journal_read" in said and "event=listening" not in said
         finally:
             self.cut_s = None
 
@@ -78,7 +88,7 @@ class World:
         self.errors = {}
         self.refused_commits = {}
         self.rebalances = self.delivered = 0
-        self.kills = self.cut_starts = self.cut_early = self.terms = self.in_flight = self.read_backs = 0
+        self.kills = self.twice = self.cut_starts = self.cut_recovering = self.terms = self.in_flight = self.read_backs = 0
         self.start_ms = []
         self.made = []
         self.clients = []
@@ -104,13 +114,25 @@ class World:
             f.result(30)
         self.groups = [GroupOffsets("steady", self.faults), GroupOffsets("changing", self.faults)]
         self.strategies = {"steady": "range", "changing": "cooperative-sticky"}
-        self.writers = [Writer(self, f"writer-{c}", c, self.rng.random()) for c in CODECS]
+        self.writers = [Writer(self, f"writer-{c}", c, self.rng.random()) for c in CODECS] + self.programs()
         self.follower = Follower(self, "follower")
         self.members = {g.name: [self.member(g, i) for i in range(2)] for g in self.groups}
         self.member_number = 2
         self.clients = self.writers + [self.follower] + sum(self.members.values(), [])
         for c in self.clients:
             c.start()
+
+    def programs(self):
+        self.kinds = ["librdkafka", "librivulet"]
+        writers = [Program(self, "peer-librivulet", [ROOT / "build/release/tests/peers/librivulet/writer"], "plain", PARTITIONS,
+                           ("enable.idempotence=true", "acks=all", "delivery.timeout.ms=600000", "reconnect.backoff.max.ms=100",
+                            "retry.backoff.ms=20", "retry.backoff.max.ms=100"))]
+        try:
+            writers.append(Program(self, "peer-franz", [toolchains.go_program(), "writer"], "small", PARTITIONS))
+            self.kinds.append("franz-go")
+        except toolchains.Missing as e:
+            print(f"without franz-go: {e}")
+        return writers
 
     def member(self, group, i):
         return Member(self, f"{group.name}-{i}", group, self.strategies[group.name], self.rng.random())
@@ -150,8 +172,8 @@ class World:
 
     def cycle(self, number):
         load_s = 0.3 + 0.7 * self.rng.random() ** 2
-        how = self.rng.choices(("kill", "twice", "term"), (65, 25, 10))[0]
-        cut_parts = [self.rng.uniform(0, 1.3) for _ in range(self.rng.choice((1, 1, 2)))]
+        how = self.rng.choices(("kill", "twice", "term"), (70, 20, 10))[0]
+        cut_s = self.rng.uniform(0, CUT_MAX_S)
         changes = self.rng.random() < 0.15
         makes = self.rng.random() < 0.25
         answer_s = self.rng.uniform(0, 0.015)
@@ -172,10 +194,20 @@ class World:
         else:
             self.victim.kill()
             self.kills += 1
-        usual_s = sorted(self.start_ms[-9:])[len(self.start_ms[-9:]) // 2] / 1000
-        for part in cut_parts if how == "twice" else ():
-            self.cut_early += self.victim.start_and_kill(part * usual_s)
+        recovering = how != "twice"
+        self.twice += how == "twice"
+        for _ in range(CUT_TRIES if how == "twice" else 0):
+            recovering = self.victim.start_and_kill(cut_s)
             self.cut_starts += 1
+            self.cut_recovering += recovering
+            cut_s *= 0.6
+            if recovering:
+                break
+            self.start()  # it listened, and its journal is empty again
+            time.sleep(AGAIN_S)
+            self.victim.kill()
+        if not recovering:
+            self.faults.add("not_cut", f"cycle {number}: no start was killed in its recovery")
         self.start()
 
     # ---- the end
@@ -272,6 +304,7 @@ CHECKS = (
     ("readers get every record once, but for what a group had not committed", ("twice", "skipped", "foreign")),
     ("no client is told that its position is gone, none dies", ("reset", "client_died")),
     ("readers come to the end", ("late",)),
+    ("one in five was killed in its recovery too", ("not_cut",)),
     ("topics that were made are there", ("topic",)),
     ("segments and indexes are whole", ("files",)),
     ("the broker never fails by itself, and stops cleanly", ("broker", "broker_error")),
@@ -282,8 +315,9 @@ def report(w, cycles, seconds):
     f = w.faults
     starts = sorted(w.start_ms)
     records = sum(len(v) for v in w.seen.records.values())
-    print(f"{cycles} cycles in {seconds:.0f} s: {w.kills} kill -9, {w.cut_starts} starts killed ({w.cut_early} before they listened), "
-          f"{w.terms} SIGTERM; {w.in_flight // max(cycles, 1)} records without an answer at the end of a cycle, on average")
+    print(f"{cycles} cycles in {seconds:.0f} s: {w.kills} kill -9, {w.terms} SIGTERM; in {w.twice} cycles killed again in the start: "
+          f"{w.cut_starts} starts killed, {w.cut_recovering} in their recovery; "
+          f"clients: {', '.join(w.kinds)}; {w.in_flight // max(cycles, 1)} records without an answer at the end of a cycle, on average")
     print(f"starts: median {starts[len(starts) // 2]:.0f} ms, slowest {starts[-1]:.0f} ms (looked at every 10 ms); torn tails cut: {w.tails}; "
           f"{records} records, {w.delivered} deliveries to groups, {w.rebalances} assignments, "
           f"{sum(g.commits for g in w.groups)} commits answered, {w.read_backs} read back, {w.made_count} topics made")
@@ -334,6 +368,9 @@ def main():
         w.faults.add("broker", str(e))
     finally:
         w.victim.discard()
+        for c in w.clients:
+            if isinstance(c, Program):
+                c.process.kill()
     w.tails = w.check_broker_log()
     good = report(w, done, time.monotonic() - began)
     if good and not args.keep:

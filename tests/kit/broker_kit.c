@@ -130,7 +130,7 @@ static void destroy(struct broker_kit *k)
 
 err broker_kit_start(struct broker_kit *k, bool clean)
 {
-    log_kit_create(&k->logs);
+    log_kit_create(&k->logs, clean);
     const struct meta_options meta = {
         .store = sim_store_store(k->logs.sim),
         .logs = k->logs.m,
@@ -243,7 +243,7 @@ void broker_kit_settle(struct broker_kit *k)
         busy = sessions_run(&k->sessions);
         log_manager_submit(k->logs.m);
         busy = busy_workers(all) || busy;
-        sim_workers_drain(all, 3, &k->logs.rng);
+        log_kit_work(&k->logs);
         if (k->closed_by_broker && k->session) {
             close_session(k);
             busy = true;

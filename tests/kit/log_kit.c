@@ -52,10 +52,21 @@ void log_kit_init(struct log_kit *k, uint64_t seed)
     }
 }
 
-static void drain_workers(struct log_kit *k)
+static void take_salt(struct log_kit *k)
+{
+    for (int i = 0; k->m && i < JOURNAL_FILES_MAX; i++) {
+        memset(k->m->journal.files[i].salt, 0, JOURNAL_SALT);
+    }
+}
+
+void log_kit_work(struct log_kit *k)
 {
     struct sim_worker *const all[] = {&k->writer, &k->syncer, &k->reader};
-    sim_workers_drain(all, 3, &k->rng);
+    do {
+        if (k->has_no_salt) { /* before anything is written with it */
+            take_salt(k);
+        }
+    } while (sim_workers_step(all, 3, &k->rng));
 }
 
 void log_kit_finish(struct log_kit *k)
@@ -68,7 +79,19 @@ void log_kit_finish(struct log_kit *k)
     sim_store_destroy(k->sim);
 }
 
-void log_kit_create(struct log_kit *k)
+static void clear_journal(struct journal *j)
+{
+    if (journal_open(j, false)) {
+        return;
+    }
+    for (int i = 0; i < JOURNAL_FILES_MAX; i++) {
+        if (j->files[i].state == JOURNAL_FULL) {
+            (void)journal_clear_file(j, &j->files[i]); /* or the store is down */
+        }
+    }
+}
+
+void log_kit_create(struct log_kit *k, bool clean)
 {
     k->epoch++;
     const struct log_manager_options o = {
@@ -91,11 +114,14 @@ void log_kit_create(struct log_kit *k)
         .compact_memory_bytes = k->compact_memory_bytes,
     };
     k->m = log_manager_create(&o);
+    if (k->clears_journal && !clean) {
+        clear_journal(&k->m->journal);
+    }
 }
 
 err log_kit_start(struct log_kit *k, int logs, bool clean)
 {
-    log_kit_create(k);
+    log_kit_create(k, clean);
     for (int i = 0; i < logs; i++) {
         char name[16];
         snprintf(name, sizeof name, "t%d", i);
@@ -130,7 +156,7 @@ bool log_kit_sync_again(struct log_kit *k)
 void log_kit_drain(struct log_kit *k)
 {
     log_manager_submit(k->m);
-    drain_workers(k);
+    log_kit_work(k);
 }
 
 static void stopped(void *ctx)
@@ -142,11 +168,12 @@ void log_kit_stop(struct log_kit *k)
 {
     bool done = false;
     log_manager_stop(k->m, stopped, &done);
-    drain_workers(k);
+    log_kit_work(k);
     for (int i = 0; i < 10 && log_kit_sync_again(k); i++) {
-        drain_workers(k);
+        log_kit_work(k);
     }
     check(done);
+    k->stopped_clean = log_manager_stopped_clean(k->m);
     log_manager_destroy(k->m);
     k->m = NULL;
 }
@@ -160,7 +187,7 @@ void log_kit_crash(struct log_kit *k, enum sim_cut how)
         (void)sim_store_store(k->sim)->ops->sync_dir(sim_store_store(k->sim)->ctx, "");
     }
     if (k->m) {
-        drain_workers(k);
+        log_kit_work(k);
         log_kit_stop(k);
     }
     sim_store_restart(k->sim, how);
@@ -248,14 +275,20 @@ static void query_done(struct log_query *q)
 
 err log_kit_read(struct log_kit *k, int log, int64_t offset, size_t max_bytes, struct buf *out)
 {
+    return log_kit_read_log(k, log_kit_log(k, log), offset, max_bytes, out);
+}
+
+err log_kit_read_log(struct log_kit *k, struct log *log, int64_t offset, size_t max_bytes,
+                     struct buf *out)
+{
     struct store *store = sim_store_store(k->sim);
     for (int tries = 0; tries < 3; tries++) {
         struct log_read r;
-        err e = log_read(log_kit_log(k, log), offset, max_bytes, true, &r);
+        err e = log_read(log, offset, max_bytes, true, &r);
         if (e == ERR_AGAIN) {
             struct log_query q = {.offset = offset, .max_bytes = max_bytes, .done = query_done};
-            log_warm(log_kit_log(k, log), &q);
-            drain_workers(k);
+            log_warm(log, &q);
+            log_kit_work(k);
             if (q.result) {
                 return q.result;
             }
@@ -279,7 +312,7 @@ err log_kit_read(struct log_kit *k, int log, int64_t offset, size_t max_bytes, s
 static err look_up(struct log_kit *k, struct log_query *q, int64_t *ret_offset,
                    int64_t *ret_timestamp)
 {
-    drain_workers(k);
+    log_kit_work(k);
     if (!q->result) {
         *ret_offset = q->offset;
         *ret_timestamp = q->timestamp_ms;

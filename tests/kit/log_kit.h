@@ -32,12 +32,18 @@ struct log_kit {
     bool printed;     /* log lines go to standard error */
     struct buf lines; /* owned; all of them, if it keeps them */
     bool keeps_lines;
+    bool stopped_clean; /* the last log_kit_stop wrote everything */
+
+    /* Sabotage, for tests that must notice it. */
+    bool has_no_salt;    /* all uses of the journal's files have the same */
+    bool clears_journal; /* a start clears the journal before what it has is in the logs */
 };
 
 void log_kit_init(struct log_kit *k, uint64_t seed);
 void log_kit_finish(struct log_kit *k);
 
-void log_kit_create(struct log_kit *k); /* the manager alone, without a log */
+void log_kit_create(struct log_kit *k, bool clean); /* the manager alone, without a log */
+void log_kit_work(struct log_kit *k);               /* until the workers are idle */
 err log_kit_start(struct log_kit *k, int logs,
                   bool clean); /* opens them; what is not there is made */
 void log_kit_drain(struct log_kit *k);
@@ -68,6 +74,8 @@ err log_kit_append_durable(struct log_kit *k, int log,
                            struct log_kit_append *a); /* without `written`: the short way */
 
 /* Reads from `offset` on as a fetch would (log_warm when it must), into `out`. */
+err log_kit_read_log(struct log_kit *k, struct log *log, int64_t offset, size_t max_bytes,
+                     struct buf *out);
 err log_kit_read(struct log_kit *k, int log, int64_t offset, size_t max_bytes, struct buf *out);
 err log_kit_find_time(struct log_kit *k, int log, int64_t timestamp, int64_t *ret_offset,
                       int64_t *ret_timestamp);

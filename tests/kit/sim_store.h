@@ -48,6 +48,7 @@ enum sim_op {
 };
 
 struct sim_store *sim_store_create(uint64_t seed);
+void sim_store_seed(struct sim_store *s, uint64_t seed); /* another one from here on */
 void sim_store_destroy(struct sim_store *s); /* takes NULL; files still open are closed with it */
 struct store *sim_store_store(struct sim_store *s); /* to hand in; lives as long as s */
 
@@ -76,6 +77,8 @@ void sim_store_set_limit(
     struct sim_store *s,
     int64_t bytes); /* of all files; -1: none. A write past it is cut short: ERR_NO_SPACE */
 void sim_store_set_max_open(struct sim_store *s, int files); /* ERR_NO_FILES beyond; -1: none */
+void sim_store_ignore_syncs(struct sim_store *s); /* sabotage: from here on syncing a file says that
+                                                     it is done, and does nothing */
 void sim_store_evict(
     struct sim_store *s); /* nothing is cached: read_cached gives ERR_AGAIN until a read */
 void sim_store_flip(struct sim_store *s, const char *path, int64_t position,

@@ -21,7 +21,7 @@ OWNERS = [
          (r"broker/main\.o", r"f?open(64)?"),  # the settings, before there is a store; /dev/null for standard files that are closed
          (r"broker/net/(net|listener)\.o", r"open(64)?"),  # a spare descriptor, on /dev/null
          (r"broker/server/server\.o", r"realpath"),  # the data directory's name, to show
-         (r"tools/log_(dump|segment|state)\.o", r"fopen(64)?|opendir|readdir(64)?|l?stat(64)?"),  # tools/log_dump.h says why
+         (r"tools/log_(dump|journal|segment|state)\.o", r"fopen(64)?|opendir|readdir(64)?|l?stat(64)?"),  # tools/log_dump.h says why
          (r"tools/files\.o", r"f?open(64)?|fdopen|fstat(64)?|fsync"),  # what the user names, and profiles
          (r"tools/bench_process\.o", r"fopen(64)?|opendir|readdir(64)?"),  # what /proc says of the broker
      ]),

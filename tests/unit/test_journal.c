@@ -148,6 +148,7 @@ static void what_was_synced_is_found_after_a_power_cut(void **state)
     reopen(&d, SIM_CUT_LOSE);
     expect(&d, 0, 10);
     assert_false(d.j.replay->rotten);
+    assert_int_equal(d.j.replay->torn.position, 0);
     assert_int_equal(d.j.sequence, 11);
     end(&d);
 }
@@ -273,9 +274,14 @@ static void a_torn_group_is_the_end_and_a_valid_one_behind_a_bad_one_is_rot(void
     reopen(&d, SIM_CUT_LOSE);
     expect(&d, 0, 9);
     assert_false(d.j.replay->rotten);
+    assert_int_equal(d.j.replay->rot.position, 0);
+    assert_int_equal(d.j.replay->torn.file, 1);
+    assert_int_equal(d.j.replay->torn.position, 3 * JOURNAL_BLOCK);
     sim_store_flip(d.sim, JOURNAL_NAME "0", 4 * JOURNAL_BLOCK + 100, 1);
     reopen(&d, SIM_CUT_LOSE);
     assert_true(d.j.replay->rotten);
+    assert_int_equal(d.j.replay->rot.file, 0);
+    assert_int_equal(d.j.replay->rot.position, 5 * JOURNAL_BLOCK);
     assert_int_equal(journal_find(&d.j, ID)->count, 8); /* the others count */
     assert_int_equal(journal_find(&d.j, ID)->durable_end, 9);
     end(&d);

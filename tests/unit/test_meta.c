@@ -278,6 +278,42 @@ static void a_topic_made_again_inherits_nothing(void **state)
     }
 }
 
+/* Found by test_faults: the old directory could not be renamed away, and after a crash its records
+ * were the new topic's. */
+static void a_topic_made_again_does_not_get_what_could_not_be_renamed_away(void **state)
+{
+    (void)state;
+    enum sim_op failed = SIM_OPEN;
+    bool renames = false;
+    for (uint64_t at = 0; failed != SIM_OP_COUNT; at++) {
+        struct broker_kit *k = fresh();
+        assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+        for (int i = 0; i < 5; i++) {
+            append_to(k, "t");
+        }
+        sim_store_count_from_zero(k->logs.sim);
+        sim_store_fail_at(k->logs.sim, at, ERR_IO);
+        (void)drop(k, "t");
+        failed = sim_store_fault_op(k->logs.sim);
+        renames = renames || failed == SIM_RENAME;
+        sim_store_count_from_zero(k->logs.sim);
+        if (sim_store_is_down(k->logs.sim)) {
+            restart(k, SIM_CUT_LOSE);
+        }
+        if (meta_find(k->meta, STR("t"))) {
+            assert_int_equal(drop(k, "t"), OK);
+        }
+        assert_int_equal(create(k, "t", 1, NULL, 0), OK);
+        for (int cut = SIM_KILL; cut <= SIM_CUT_TEAR; cut++) {
+            append_to(k, "t");
+            restart(k, cut);
+            assert_int_equal(log_end_offset(log_of(k, "t", 0)), cut + 1);
+        }
+        done(k);
+    }
+    assert_true(renames);
+}
+
 /* A checkpoint of a log is on its way to the disk while its topic is deleted and made again: what
  * it writes must not land in the new one's directory. */
 static void a_checkpoint_that_is_late_leaves_nothing_in_a_topic_made_again(void **state)
@@ -804,6 +840,7 @@ int main(void)
         cmocka_unit_test(limits_are_named_and_given_back_by_deletions),
         cmocka_unit_test(a_topic_made_again_is_another_one_and_empty),
         cmocka_unit_test(a_topic_made_again_inherits_nothing),
+        cmocka_unit_test(a_topic_made_again_does_not_get_what_could_not_be_renamed_away),
         cmocka_unit_test(a_checkpoint_that_is_late_leaves_nothing_in_a_topic_made_again),
         cmocka_unit_test(settings_are_compared_and_set_and_lasting),
         cmocka_unit_test(changes_of_one_topic_wait_for_each_other),

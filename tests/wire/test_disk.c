@@ -61,7 +61,11 @@ static void start(struct disk *k)
         .name = "rivuletd",
         .arguments = (const char *const[]){"--data", k->data, "--listen", "127.0.0.1:0", "--set",
                                            "rivulet.reserve.bytes=262144", "--set",
-                                           "rivulet.reserve.check.ms=10", NULL},
+                                           "rivulet.reserve.check.ms=10", "--set",
+                                           /* a journal fits, and nothing but a full one makes a
+                                           checkpoint */
+                                           "rivulet.journal.file.bytes=65536", "--set",
+                                           "log.flush.offset.checkpoint.interval.ms=3600000", NULL},
     };
     k->p = program_start(&o);
     k->c = wire_dial("127.0.0.1", program_port(k->p, "127.0.0.1"));
@@ -262,6 +266,87 @@ static void a_start_on_a_full_disk_serves_and_takes_commits_and_nothing_else_til
     assert_logfmt(buf_text(&k->p->errors));
 }
 
+static const char FIRST_SEGMENT[] = "t-0/00000000000000000000.log";
+
+static int64_t segment_size(struct disk *k)
+{
+    char path[TEMP_DIR_SIZE + 64];
+    struct stat st;
+    snprintf(path, sizeof path, "%s/%s", k->data, FIRST_SEGMENT);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_size;
+}
+
+static void cut_segment(struct disk *k, int64_t size)
+{
+    char path[TEMP_DIR_SIZE + 64];
+    snprintf(path, sizeof path, "%s/%s", k->data, FIRST_SEGMENT);
+    assert_int_equal(truncate(path, size), 0);
+}
+
+/* `count` of put_until_full, and behind them small ones. */
+static void expect_small_there(struct disk *k, int64_t count, int32_t small)
+{
+    struct wire_records_read r = wire_read(k->c, "t", 0, count);
+    assert_int_equal(r.count, small);
+    for (int32_t i = 0; i < small; i++) {
+        assert_int_equal(r.records[i].offset, count + i);
+        assert_int_equal(r.records[i].value.len, 10 + (size_t)i);
+    }
+    wire_forget(k->c);
+}
+
+static void expect_full_disk_work(struct disk *k, int64_t committed)
+{
+    program_await(k->p, "event=disk_full");
+    assert_code(wire_put(k->c, "t", BATCH(k->c, .count = 1))->error_code, KERR_KAFKA_STORAGE_ERROR);
+    assert_int_equal(wire_committed(k->c, "g", "t", 0), committed);
+    assert_code(commit(k, committed + 1), KERR_NONE);
+}
+
+/* The journal alone has what the segment lost, as after a power cut, and the place where it goes
+ * has to come from the reserve. */
+static void the_journal_is_replayed_on_a_full_disk(void **state)
+{
+    enum { SMALL = 11 }; /* no more than a file of the journal takes */
+    struct disk *k = disk_of(state);
+    TOPIC(k->c, "t", 1);
+    assert_code(commit(k, 1), KERR_NONE);
+    int64_t count = put_until_full(k, "t");
+    make_room(k);
+    kill_it(k);
+    start(k); /* the journal begins anew; the first append is synced in its segment */
+    int64_t size = 0;
+    for (int i = 0; i < SMALL; i++) {
+        assert_int_equal(wire_put_good(k->c, "t", BATCH(k->c, .value_size = 10 + (size_t)i)),
+                         count + i);
+        size = i ? size : segment_size(k);
+    }
+    kill_it(k);
+    cut_segment(k, size + 1);
+    fill_disk(k);
+    start(k);
+    program_await(k->p, "event=journal_read");
+    expect_small_there(k, count, SMALL);
+    expect_full_disk_work(k, 1);
+    kill_it(k); /* and once more, with what that start wrote */
+    start(k);
+    expect_small_there(k, count, SMALL);
+    expect_full_disk_work(k, 2);
+    assert_int_equal(kill(k->p->pid, SIGTERM), 0);
+    assert_int_equal(program_wait(k->p), 0);
+    assert_non_null(strstr(buf_text(&k->p->errors), "event=stopped clean=true"));
+    kill_it(k);
+    start(k);
+    expect_small_there(k, count, SMALL);
+    expect_full_disk_work(k, 3);
+    make_room(k);
+    program_await(k->p, "event=reserve_made");
+    assert_int_equal(wire_put_good(k->c, "t", BATCH(k->c, .count = 1)), count + SMALL);
+    assert_int_equal(wire_committed(k->c, "g", "t", 0), 4);
+    assert_logfmt(buf_text(&k->p->errors));
+}
+
 /* However many commits come, a start has room behind them. */
 static void commits_on_a_full_disk_leave_room_for_the_next_start(void **state)
 {
@@ -414,6 +499,7 @@ int main(void)
         T(a_full_disk_refuses_produces_serves_the_rest_and_goes_on_by_itself),
         T(what_was_acknowledged_before_the_disk_was_full_survives_kill_9),
         T(a_start_on_a_full_disk_serves_and_takes_commits_and_nothing_else_till_there_is_room),
+        T(the_journal_is_replayed_on_a_full_disk),
         T(commits_on_a_full_disk_leave_room_for_the_next_start),
         T(a_full_disk_is_left_by_a_clean_stop),
         T(a_topic_that_finds_no_room_is_not_made_and_can_be_made_later),
