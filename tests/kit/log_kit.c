@@ -68,10 +68,9 @@ void log_kit_finish(struct log_kit *k)
     sim_store_destroy(k->sim);
 }
 
-void log_kit_create(struct log_kit *k)
+struct log_manager_options log_kit_options(struct log_kit *k)
 {
-    k->epoch++;
-    const struct log_manager_options o = {
+    return (struct log_manager_options){
         .store = sim_store_store(k->sim),
         .clock = &k->clock.clock,
         .diag = &k->diag,
@@ -90,6 +89,12 @@ void log_kit_create(struct log_kit *k)
         .scrub_interval_ms = k->scrub_interval_ms,
         .compact_memory_bytes = k->compact_memory_bytes,
     };
+}
+
+void log_kit_create(struct log_kit *k)
+{
+    k->epoch++;
+    const struct log_manager_options o = log_kit_options(k);
     k->m = log_manager_create(&o);
 }
 
@@ -106,7 +111,7 @@ err log_kit_start(struct log_kit *k, int logs, bool clean)
             return e;
         }
     }
-    err e = log_manager_remove_strays(k->m);
+    err e = log_manager_remove_strays(&k->m, 1);
     e = e ? e : log_manager_opened(k->m);
     if (e) {
         log_manager_destroy(k->m);

@@ -37,6 +37,7 @@ struct log_kit {
 void log_kit_init(struct log_kit *k, uint64_t seed);
 void log_kit_finish(struct log_kit *k);
 
+struct log_manager_options log_kit_options(struct log_kit *k); /* of its manager, of this start */
 void log_kit_create(struct log_kit *k); /* the manager alone, without a log */
 err log_kit_start(struct log_kit *k, int logs,
                   bool clean); /* opens them; what is not there is made */

@@ -1,5 +1,6 @@
-/* A broker without a network and a client that asks for anything, while disks fill, operations
- * fail, the process is killed and the power goes. All of it follows from one seed.
+/* A broker without a network, of one to three shards, and a client that asks for anything, while
+ * disks fill, operations fail, the process is killed and the power goes. All of it follows from one
+ * seed.
  *
  * What must hold:
  *   - every answer is one of its API and version, whole, and for a question that was asked
@@ -8,8 +9,8 @@
  *   - a start on a disk with room never fails, and after a clean stop topics, groups and offsets
  * are as they were (a topic whose creation could be neither finished nor undone may come to be)
  *
- * SEED=n runs that seed alone; RUNS=n sets how many are run, FIRST=n from which on. A failure
- * prints its seed.
+ * SHARDS=n says how many there are, else the seed does. SEED=n runs that seed alone; RUNS=n sets
+ * how many are run, FIRST=n from which on. A failure prints its seed.
  */
 #include "base/check.h"
 #include "base/mem.h"
@@ -57,7 +58,8 @@ static void start(struct world *w, bool clean)
 static void look_at_promises(struct world *w)
 {
     for (int i = 0; i < w->promise_count; i++) {
-        struct log *log = log_manager_find(w->k.logs.m, w->promises[i].topic, 0);
+        const struct topic *t = meta_find_id(w->k.meta, w->promises[i].topic);
+        struct log *log = t ? broker_kit_log(&w->k, t, 0) : NULL;
         check(!log || log_high_watermark(log) >= w->promises[i].end); /* or it was deleted */
     }
 }
@@ -72,6 +74,23 @@ static void crash(struct world *w)
     look_at_promises(w);
 }
 
+/* Of all shards, one after the other. */
+static const struct group *next_group(struct world *w, const struct group *g)
+{
+    int32_t shard = g ? coord_shard_of(w->k.coord, g->id) : 0;
+    g = g ? coord_group_next(w->k.shard[shard].coord, g)
+          : coord_group_first(w->k.shard[shard].coord);
+    while (!g && ++shard < w->k.shard_count) {
+        g = coord_group_first(w->k.shard[shard].coord);
+    }
+    return g;
+}
+
+static const struct group *first_group(struct world *w)
+{
+    return next_group(w, NULL);
+}
+
 /* What is lasting, as text: a clean stop and a start must not change it. */
 static void describe(struct world *w, struct buf *out)
 {
@@ -79,15 +98,14 @@ static void describe(struct world *w, struct buf *out)
         const struct topic *t = meta_topic_at(w->k.meta, i);
         buf_printf(out, "topic %.*s v%d", STR_ARG(t->name), t->version);
         for (int32_t p = 0; p < t->partition_count; p++) {
-            struct log *log = log_manager_find(w->k.logs.m, t->id, p);
+            struct log *log = broker_kit_log(&w->k, t, p);
             check(log);
             buf_printf(out, " %lld..%lld", (long long)log_start_offset(log),
                        (long long)log_high_watermark(log));
         }
         buf_printf(out, "\n");
     }
-    for (const struct group *g = coord_group_first(w->k.coord); g;
-         g = coord_group_next(w->k.coord, g)) {
+    for (const struct group *g = first_group(w); g; g = next_group(w, g)) {
         if ((!g->metadata && g->offset_count == 0) ||
             meta_find(w->k.meta, STR(COORD_TOPIC))->version > 1) {
             continue; /* nothing of it is lasting; somebody gave the offsets topic a retention */
@@ -174,7 +192,7 @@ static void restart(struct world *w)
 static void append(struct world *w)
 {
     const struct topic *t = meta_find(w->k.meta, STR("t"));
-    struct log *log = t ? log_manager_find(w->k.logs.m, t->id, 0) : NULL;
+    struct log *log = t ? broker_kit_log(&w->k, t, 0) : NULL;
     struct log_kit_append a;
     if (!log || w->promise_count == PROMISES) {
         return;
@@ -232,9 +250,9 @@ static void step(struct world *w)
     if (sim_store_is_down(w->k.logs.sim)) {
         crash(w);
     }
-    for (const struct group *g = coord_group_first(w->k.coord); g;
-         g = coord_group_next(w->k.coord, g)) {
+    for (const struct group *g = first_group(w); g; g = next_group(w, g)) {
         group_verify(g);
+        check(coord_find(broker_kit_coord(&w->k, g->id), g->id) == g);
     }
 }
 
@@ -256,9 +274,11 @@ static void run(uint64_t seed, uint64_t *ret_answers)
         seed % 2 ? "log.cleaner.delete.retention.ms=0" : "log.cleaner.delete.retention.ms=30000",
         seed % 4 ? "log.cleaner.min.cleanable.ratio=0.2" : "log.cleaner.min.cleanable.ratio=0",
         NULL};
+    const char *shards = getenv("SHARDS");
     struct world *w = mem_need_zero(1, sizeof *w);
     rng_init(&w->rng, seed);
     broker_kit_init(&w->k, seed, sets);
+    w->k.shard_count = shards ? atoi(shards) : (int32_t)(seed % BROKER_KIT_SHARDS) + 1;
     broker_client_init(&w->c, &w->k, seed + 1);
     w->k.logs.printed = getenv("PRINT") != NULL;
     start(w, false);
