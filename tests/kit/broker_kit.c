@@ -233,6 +233,14 @@ bool broker_kit_step(struct broker_kit *k)
     return under_way > 0 || any || steps_of(k, steps) > 0;
 }
 
+void broker_kit_pass(struct broker_kit *k, int64_t ms)
+{
+    sim_clock_advance_ms(&k->logs.clock, ms);
+    for (int32_t i = 0; i < k->shard_count; i++) {
+        timers_run(k->shard[i].timers, clock_mono_ms(&k->logs.clock.clock));
+    }
+}
+
 /* Lets the time pass that a sync without a descriptor waits. False: none waits. */
 static bool sync_again(struct broker_kit *k)
 {
@@ -241,10 +249,7 @@ static bool sync_again(struct broker_kit *k)
         waits = waits || timer_armed(&k->shard[i].m->sync_again);
     }
     if (waits) {
-        sim_clock_advance_ms(&k->logs.clock, 100);
-        for (int32_t i = 0; i < k->shard_count; i++) {
-            timers_run(k->shard[i].timers, clock_mono_ms(&k->logs.clock.clock));
-        }
+        broker_kit_pass(k, 100);
     }
     return waits;
 }
@@ -290,10 +295,7 @@ void broker_kit_advance(struct broker_kit *k, int64_t ms)
             sim_clock_advance_ms(&k->logs.clock, end - now);
             return;
         }
-        sim_clock_advance_ms(&k->logs.clock, next > now ? next - now : 0);
-        for (int32_t i = 0; i < k->shard_count; i++) {
-            timers_run(k->shard[i].timers, clock_mono_ms(&k->logs.clock.clock));
-        }
+        broker_kit_pass(k, next > now ? next - now : 0);
         broker_kit_settle(k);
     }
 }

@@ -84,6 +84,8 @@ void broker_kit_advance(struct broker_kit *k, int64_t ms); /* timers fire on the
  * worker's item that runs or completes. False: there is nothing. */
 bool broker_kit_step(struct broker_kit *k);
 
+void broker_kit_pass(struct broker_kit *k, int64_t ms); /* likewise: timers fire, and no more */
+
 /* Whose shard it is. */
 struct log *broker_kit_log(struct broker_kit *k, const struct topic *t, int32_t partition);
 struct coord *broker_kit_coord(struct broker_kit *k, struct str group_id);

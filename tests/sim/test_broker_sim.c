@@ -15,17 +15,11 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "tests/kit/broker_client.h"
+#include "tests/kit/seeds.h"
 
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
+#include <string.h>
 
 enum { STEPS = 150, PROMISES = 8 };
 
@@ -256,7 +250,7 @@ static void step(struct world *w)
     }
 }
 
-static void run(uint64_t seed, uint64_t *ret_answers)
+static uint64_t run(uint64_t seed)
 {
     /* Cleaning is made frequent, in maps that hold one key, a few, or all. */
     static const char *const rolls[] = {"rivulet.log.compact.roll.bytes=1",
@@ -286,58 +280,17 @@ static void run(uint64_t seed, uint64_t *ret_answers)
         step(w);
     }
     restart(w);
-    *ret_answers += w->c.answers;
+    uint64_t answers = w->c.answers;
     broker_client_finish(&w->c);
     broker_kit_finish(&w->k);
     mem_free(w);
-}
-
-/* A broken check ends the process: each run has one of its own, so that the seed can be told. */
-static bool run_apart(uint64_t seed, uint64_t *ret_answers)
-{
-    int pipes[2];
-    if (pipe(pipes)) {
-        return false;
-    }
-    pid_t child = fork();
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        signal(SIGABRT, SIG_DFL);
-        signal(SIGILL, SIG_DFL);
-        signal(SIGSEGV, SIG_DFL);
-        uint64_t answers = 0;
-        run(seed, &answers);
-        bool told = write(pipes[1], &answers, sizeof answers) == sizeof answers;
-        fflush(NULL);
-        exit(told ? 0 : 1);
-    }
-    close(pipes[1]);
-    uint64_t answers = 0;
-    bool good = read(pipes[0], &answers, sizeof answers) == sizeof answers;
-    int status = 0;
-    good = waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status) && good;
-    close(pipes[0]);
-    *ret_answers += answers;
-    return good;
+    return answers;
 }
 
 static void a_broker_keeps_its_word_whatever_happens(void **state)
 {
     (void)state;
-    const char *seed = getenv("SEED");
-    const char *runs = getenv("RUNS");
-    const char *from = getenv("FIRST");
-    uint64_t first = seed ? strtoull(seed, NULL, 10) : from ? strtoull(from, NULL, 10) : 1;
-    uint64_t count = seed ? 1 : runs ? strtoull(runs, NULL, 10) : 300;
-    uint64_t answers = 0;
-    for (uint64_t i = first; i < first + count; i++) {
-        if (!run_apart(i, &answers)) {
-            fail_msg("SEED=%llu", (unsigned long long)i);
-        }
-    }
-    print_message("%llu runs, %llu answers\n", (unsigned long long)count,
-                  (unsigned long long)answers);
-    assert_true(answers > count * 20);
+    seeds_run(run, 300, 20);
 }
 
 int main(void)
