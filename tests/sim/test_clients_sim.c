@@ -865,6 +865,7 @@ static uint64_t run(uint64_t seed)
     static const char *const sets[] = {"offsets.topic.num.partitions=5",
                                        "log.segment.bytes=1048576",
                                        "log.retention.ms=-1",
+                                       "log.roll.ms=1500",
                                        "rivulet.log.compact.roll.bytes=500",
                                        "log.cleaner.min.cleanable.ratio=0.2",
                                        NULL};
