@@ -9,11 +9,14 @@
  *   - a start on a disk with room never fails, and after a clean stop topics, groups and offsets
  * are as they were (a topic whose creation could be neither finished nor undone may come to be)
  *
+ * And: a broker of several shards answers what one of a single shard does, byte for byte.
+ *
  * SHARDS=n says how many there are, else the seed does. SEED=n runs that seed alone; RUNS=n sets
  * how many are run, FIRST=n from which on. A failure prints its seed.
  */
 #include "base/check.h"
 #include "base/mem.h"
+#include "gen/apis.h"
 #include "tests/kit/broker_client.h"
 #include "tests/kit/seeds.h"
 
@@ -293,9 +296,95 @@ static void a_broker_keeps_its_word_whatever_happens(void **state)
     seeds_run(run, 300, 20);
 }
 
+/* ---- several shards, and one */
+
+struct twin {
+    struct broker_kit k;
+    struct broker_client c;
+};
+
+static void twin_start(struct twin *t, uint64_t seed, int32_t shards)
+{
+    static const char *const sets[] = {"offsets.topic.num.partitions=5", "num.partitions=3",
+                                       "rivulet.partitions.max=40", NULL};
+    broker_kit_init(&t->k, seed, sets);
+    broker_client_init(&t->c, &t->k, seed + 1);
+    t->k.shard_count = shards;
+    check(broker_kit_start(&t->k, false) == OK);
+}
+
+static void twin_end(struct twin *t)
+{
+    broker_client_finish(&t->c);
+    broker_kit_finish(&t->k);
+}
+
+/* Members' ids are random, and would be asked with from then on. */
+static bool is_asked(const struct api_row *row)
+{
+    return row->key != API_JOIN_GROUP;
+}
+
+/* Groups are listed shard by shard, each shard's journal takes of the disk's room, and of two
+ * deletions in the same partition the second may be told of the first. */
+static bool is_compared(const struct api_row *row)
+{
+    return row->key != API_LIST_GROUPS && row->key != API_DESCRIBE_LOG_DIRS &&
+           row->key != API_DELETE_RECORDS;
+}
+
+static uint64_t compare(uint64_t seed)
+{
+    struct twin *one = mem_need_zero(1, sizeof *one);
+    struct twin *some = mem_need_zero(1, sizeof *some);
+    struct rng rng;
+    rng_init(&rng, seed);
+    twin_start(one, seed, 1);
+    twin_start(some, seed, 2 + (int32_t)(seed % 2));
+    for (int i = 0; i < STEPS; i++) {
+        const struct api_row *row = &api_rows[rng_below(&rng, (uint64_t)api_row_count)];
+        if (!is_asked(row)) {
+            continue;
+        }
+        size_t from = one->k.conn.session ? one->k.conn.out.len : 0;
+        broker_client_ask(&one->c, row);
+        broker_client_ask(&some->c, row);
+        broker_kit_advance(&one->k, 400); /* what waits for something has its answer */
+        broker_kit_advance(&some->k, 400);
+        broker_client_look(&one->c);
+        broker_client_look(&some->c);
+        const struct buf *a = &one->k.conn.out;
+        const struct buf *b = &some->k.conn.out;
+        if (!is_compared(row)) {
+            check((a->len > from) == (b->len > from));
+        } else if (a->len != b->len || memcmp(a->ptr + from, b->ptr + from, a->len - from) != 0) {
+            fprintf(stderr, "API %d after %d requests: other answers\n", row->key, i);
+            check(!"shards answer as one does");
+        }
+        check(one->k.conn.closed_by_broker == some->k.conn.closed_by_broker);
+        if (rng_below(&rng, 100) < 5) { /* and of another shard */
+            broker_kit_hang_up(&one->k);
+            broker_kit_hang_up(&some->k);
+        }
+    }
+    uint64_t answers = some->c.answers;
+    twin_end(one);
+    twin_end(some);
+    mem_free(one);
+    mem_free(some);
+    return answers;
+}
+
+static void several_shards_answer_as_one_does(void **state)
+{
+    (void)state;
+    seeds_run(compare, 100, 20);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(several_shards_answer_as_one_does),
         cmocka_unit_test(a_broker_keeps_its_word_whatever_happens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
