@@ -3,8 +3,7 @@
 #include "broker/shard.h"
 #include "gen/apis.h"
 #include "gen/create_topics.h"
-#include "gen/delete_topics.h"
-#include "gen/heartbeat.h"
+#include "gen/fetch.h"
 #include "gen/join_group.h"
 #include "protocol/error.h"
 #include "tests/kit/sim_client.h"
@@ -277,6 +276,69 @@ static void who_waits_at_another_shard_is_let_go(void **state)
     done(k);
 }
 
+static void run_disk(struct broker_kit *k, int32_t shard)
+{
+    log_manager_submit(k->shard[shard].m);
+    sim_workers_drain(k->shard[shard].workers, BROKER_KIT_WORKERS, &k->logs.rng);
+}
+
+static void append(struct broker_kit *k, struct log *log, int32_t shard)
+{
+    struct log_kit_append a;
+    log_kit_batch(&a, 1, 100, 1, k->logs.clock.wall_ms, -1, -1, -1);
+    assert_int_equal(log_kit_append_to(log, &a), OK);
+    run_disk(k, shard);
+    log_kit_append_finish(&a);
+}
+
+/* What moves while the note about something earlier is on its way is told too: else the fetch would
+ * sleep over it. */
+static void a_fetch_of_another_shard_sleeps_over_nothing(void **state)
+{
+    (void)state;
+    struct broker_kit *k = fresh(2);
+    struct fetch_request r;
+    struct fetch_request_topic topic;
+    struct fetch_request_partition partition;
+    struct sim_client c;
+    uint32_t id;
+    sim_client_init(&c, k);
+    sim_client_open(&c, 0);
+    create(k, &c, "t", 30000);
+    broker_kit_settle(k);
+    assert_non_null(sim_client_take(&c, &id));
+    const struct topic *t = meta_find(k->meta, STR("t"));
+    fetch_request_init(&r);
+    fetch_request_topic_init(&topic);
+    fetch_request_partition_init(&partition);
+    while (topic_shard(t, partition.partition, &k->shards) != 1) {
+        partition.partition++;
+    }
+    struct log *log = broker_kit_log(k, t, partition.partition);
+    partition.partition_max_bytes = 1 << 20;
+    topic.topic = STR("t");
+    topic.partitions = &partition;
+    topic.partitions_count = 1;
+    r.topics = &topic;
+    r.topics_count = 1;
+    r.max_wait_ms = 100000;
+    r.min_bytes = 400; /* three batches */
+    sim_client_ask(&c, API_FETCH, 11, &r);
+    broker_kit_settle(k);
+    append(k, log, 1);
+    assert_false(list_empty(&k->shards.list[0].inbox[1])); /* the note */
+    append(k, log, 1);
+    append(k, log, 1);
+    assert_null(sim_client_take(&c, &id));
+    broker_kit_settle(k);
+    const struct fetch_response *a = sim_client_take(&c, &id);
+    assert_non_null(a);
+    assert_int_equal(a->topics[0].partitions[0].high_watermark, 3);
+    assert_true(a->topics[0].partitions[0].records.len >= 400);
+    sim_client_finish(&c);
+    done(k);
+}
+
 /* ---- files */
 
 struct names {
@@ -345,6 +407,7 @@ int main(void)
         cmocka_unit_test(an_answer_at_the_deadline_comes_ahead_of_its_request),
         cmocka_unit_test(a_request_that_is_away_outlives_its_connection),
         cmocka_unit_test(who_waits_at_another_shard_is_let_go),
+        cmocka_unit_test(a_fetch_of_another_shard_sleeps_over_nothing),
         cmocka_unit_test(each_shard_has_files_of_its_own_and_the_first_ones_have_no_number),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
