@@ -163,9 +163,10 @@ static void tell(struct dump *d, bool is_problem, const char *file, const char *
 
 static void tell_state(struct dump *d)
 {
-    const struct journal_replay *r = d->journal.journal.replay;
+    const struct journal *j = &d->journal.journal;
+    const struct journal_replay *r = j->replay;
     char text[200];
-    char file[32];
+    char file[JOURNAL_PATH_SIZE];
     int files = 0;
     for (int i = 0; i < JOURNAL_FILES_MAX; i++) {
         files += r->images[i] != NULL;
@@ -177,7 +178,7 @@ static void tell_state(struct dump *d)
              map_count(&r->logs), map_count(&r->logs) == 1 ? "" : "s");
     tell(d, false, JOURNAL_NAME "*", text);
     if (r->rot.position) {
-        journal_path(r->rot.file, file);
+        journal_path(j, r->rot.file, file);
         snprintf(text, sizeof text,
                  "a group is valid at position %" PRId64
                  ", and one before it is not: it has rotted, and the next start cuts no partition",
@@ -185,7 +186,7 @@ static void tell_state(struct dump *d)
         tell(d, true, file, text);
     }
     if (r->torn.position) {
-        journal_path(r->torn.file, file);
+        journal_path(j, r->torn.file, file);
         snprintf(text, sizeof text,
                  "torn at position %" PRId64 ", its end: that group was never acknowledged",
                  r->torn.position);
@@ -201,7 +202,7 @@ void dump_journal_open(struct dump *d, const char *path)
     }
     j->store = (struct store){.ops = &read_ops, .ctx = (void *)(uintptr_t)buf_text(&j->dir)};
     j->diag = (struct diag){.level = DIAG_ERROR, .clock = &clock_real, .write = to_nobody};
-    journal_init(&j->journal, &j->store, &j->diag, 0);
+    journal_init(&j->journal, &j->store, &j->diag, 0, 0);
     map_init(&j->points, 0);
     err e = journal_open(&j->journal, false);
     if (e) {

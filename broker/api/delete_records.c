@@ -8,9 +8,10 @@
 enum { TO_HIGH_WATERMARK = -1, NO_LOW_WATERMARK = -1 };
 
 struct part {
+    struct partition_call call;
     struct log_deletion deletion;
     struct delete_records *all;
-    struct log *log;
+    int64_t offset; /* as asked for */
     struct delete_records_response_partition *out;
 };
 
@@ -19,12 +20,7 @@ struct delete_records {
     int32_t left; /* deletions under way, and 1 while the handler runs */
 };
 
-static void finish_one(struct delete_records *d)
-{
-    if (--d->left == 0 && !request_is_dropped(d->req)) {
-        reply(d->req, 0);
-    }
-}
+/* ---- at the partition's shard */
 
 static void set_result(struct part *p, err e)
 {
@@ -34,32 +30,57 @@ static void set_result(struct part *p, err e)
     }
 }
 
-static void deletion_done(struct log_deletion *deletion)
+static void deletion_ended(struct log_deletion *deletion)
 {
     struct part *p = list_entry(deletion, struct part, deletion);
-    struct request *req = p->all->req;
     set_result(p, deletion->result);
     if (deletion->result == OK) {
         p->out->low_watermark = deletion->start_offset;
     }
+    message_return(&p->call.message);
+}
+
+static bool part_run(struct message *m)
+{
+    struct part *p = list_entry(m, struct part, call.message);
+    struct log *log = partition_call_log(&p->call);
+    if (!log) {
+        p->out->error_code = KERR_NOT_LEADER_OR_FOLLOWER;
+        return true;
+    }
+    p->deletion = (struct log_deletion){
+        .offset = p->offset == TO_HIGH_WATERMARK ? log_high_watermark(log) : p->offset,
+        .done = deletion_ended};
+    p->out->low_watermark = log_start_offset(log);
+    err e = log_delete_records(log, &p->deletion);
+    set_result(p, e);
+    return e != OK;
+}
+
+/* ---- the request */
+
+static void finish_one(struct delete_records *d)
+{
+    if (--d->left == 0 && !request_is_dropped(d->req)) {
+        reply(d->req, 0);
+    }
+}
+
+static void part_done(struct message *m)
+{
+    struct part *p = list_entry(m, struct part, call.message);
+    struct request *req = p->all->req;
     finish_one(p->all);
     request_release(req);
 }
 
-static void delete_one(struct part *p, int64_t offset)
+static void begin_one(struct part *p, const struct topic *t)
 {
-    struct request *req = p->all->req;
-    p->deletion = (struct log_deletion){
-        .offset = offset == TO_HIGH_WATERMARK ? log_high_watermark(p->log) : offset,
-        .done = deletion_done};
-    p->out->low_watermark = log_start_offset(p->log);
+    p->call.message.run = part_run;
+    p->call.message.done = part_done;
     p->all->left++;
-    request_hold(req);
-    err e = log_delete_records(p->log, &p->deletion);
-    if (e != OK) {
-        set_result(p, e);
+    if (partition_call_send(p->all->req, t, p->out->partition_index, &p->call)) {
         p->all->left--;
-        request_release(req);
     }
 }
 
@@ -89,15 +110,14 @@ static err begin_topic(struct delete_records *d, const struct delete_records_req
     topic_code = t ? check_topic(t) : topic_code;
     for (int32_t i = 0; i < in->partitions_count; i++) {
         struct part *p = &parts[i];
-        int16_t code = topic_code;
         p->all = d;
         p->out = &out->partitions[i];
         p->out->partition_index = in->partitions[i].partition_index;
         p->out->low_watermark = NO_LOW_WATERMARK;
-        p->log = code ? NULL : request_log(req, t, p->out->partition_index, &code);
-        p->out->error_code = code;
-        if (p->log) {
-            delete_one(p, in->partitions[i].offset);
+        p->offset = in->partitions[i].offset;
+        p->out->error_code = topic_code ? topic_code : check_partition(t, p->out->partition_index);
+        if (!p->out->error_code) {
+            begin_one(p, t);
         }
     }
     return OK;

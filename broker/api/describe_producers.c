@@ -26,12 +26,12 @@ static err describe(struct request *req, const struct log *log,
     return OK;
 }
 
-static err describe_topic(struct request *req, const struct describe_producers_request_topic *in,
-                          struct describe_producers_response_topic *out)
+/* Until its shard has told, a partition is said to be nobody's. */
+static err begin_topic(struct request *req, const struct describe_producers_request_topic *in,
+                       struct describe_producers_response_topic *out)
 {
     int16_t topic_code = KERR_NONE;
     const struct topic *t = request_topic(req, in->name, NULL, ACL_READ, &topic_code);
-    err e = OK;
     out->name = in->name;
     out->partitions = wire_array(&req->arena, &describe_producers_response_partition_table,
                                  in->partition_indexes_count);
@@ -39,18 +39,40 @@ static err describe_topic(struct request *req, const struct describe_producers_r
         return arena_error(&req->arena);
     }
     out->partitions_count = in->partition_indexes_count;
-    for (int32_t i = 0; i < in->partition_indexes_count && e == OK; i++) {
+    for (int32_t i = 0; i < in->partition_indexes_count; i++) {
         struct describe_producers_response_partition *p = &out->partitions[i];
         p->partition_index = in->partition_indexes[i];
-        p->error_code = topic_code;
-        const struct log *log = t ? request_log(req, t, p->partition_index, &p->error_code) : NULL;
-        if (log) {
-            e = describe(req, log, p);
-        } else {
-            p->error_message = str_of(kafka_error_text(p->error_code));
+        p->error_code = t ? check_partition(t, p->partition_index) : topic_code;
+        p->error_code = p->error_code ? p->error_code : (int16_t)KERR_NOT_LEADER_OR_FOLLOWER;
+        p->error_message = str_of(kafka_error_text(p->error_code));
+    }
+    return OK;
+}
+
+/* What is the shard's that the request is at. */
+static err describe_own(struct request *req)
+{
+    struct describe_producers_response *out = request_reply(req);
+    for (int32_t i = 0; i < out->topics_count; i++) {
+        struct describe_producers_response_topic *topic = &out->topics[i];
+        const struct topic *t = meta_find(req->env->meta, topic->name);
+        for (int32_t k = 0; t && k < topic->partitions_count; k++) {
+            struct describe_producers_response_partition *p = &topic->partitions[k];
+            const struct log *log = p->error_code == KERR_NOT_LEADER_OR_FOLLOWER
+                                        ? request_log(req, t, p->partition_index)
+                                        : NULL;
+            if (log) {
+                p->error_code = KERR_NONE;
+                p->error_message = (struct str){0};
+                err e = describe(req, log, p);
+                if (e != OK) {
+                    return e;
+                }
+            }
         }
     }
-    return e;
+    reply(req, 0);
+    return OK;
 }
 
 err api_describe_producers(struct request *req)
@@ -65,10 +87,7 @@ err api_describe_producers(struct request *req)
     }
     out->topics_count = in->topics_count;
     for (int32_t i = 0; i < in->topics_count && e == OK; i++) {
-        e = describe_topic(req, &in->topics[i], &out->topics[i]);
+        e = begin_topic(req, &in->topics[i], &out->topics[i]);
     }
-    if (e == OK) {
-        reply(req, 0);
-    }
-    return e;
+    return e == OK ? request_visit(req, describe_own, NULL) : e;
 }

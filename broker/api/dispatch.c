@@ -1,6 +1,7 @@
 #include "broker/api/internal.h"
 
 #include "broker/api/families.h"
+#include "broker/coord/coord.h"
 #include "gen/apis.h"
 
 enum {
@@ -95,6 +96,34 @@ static const char *decode_reason(struct request *req, const struct reader *r, er
                   : "a request that takes too much memory (rivulet.request.memory.max.bytes)";
 }
 
+const char *dispatch_refusal(err e)
+{
+    return e == ERR_LIMIT ? "its answer takes too much memory (rivulet.request.memory.max.bytes)"
+                          : err_text(e);
+}
+
+static struct str group_id(const struct request *req)
+{
+    const struct wire_struct *table = req->header.api->request;
+    struct str id = {0};
+    for (uint16_t i = 0; i < table->field_count; i++) {
+        if (strcmp(wire_field_name(table, &table->fields[i]), "group_id") == 0) {
+            memcpy(&id, (const char *)req->body + table->fields[i].offset, sizeof id);
+        }
+    }
+    return id;
+}
+
+/* Where the handler runs. */
+static int32_t shard_of(const struct request *req)
+{
+    const struct shard *here = req->env->shard;
+    if (here->all->count == 1 || !(req->api->flags & (API_AT_TOPICS | API_AT_GROUP))) {
+        return here->index;
+    }
+    return req->api->flags & API_AT_TOPICS ? 0 : coord_shard_of(req->env->coord, group_id(req));
+}
+
 err dispatch_run(struct request *req, const char **ret_reason)
 {
     struct reader r;
@@ -118,14 +147,12 @@ err dispatch_run(struct request *req, const char **ret_reason)
     req->reply = arena_alloc(&req->arena, api->response->size);
     if (req->reply) {
         wire_defaults(api->response, req->reply);
-        e = req->api->handler(req);
+        e = request_go(req, shard_of(req), req->api->handler);
     } else {
         e = arena_error(&req->arena);
     }
     if (e != OK) {
-        *ret_reason = e == ERR_LIMIT
-                          ? "its answer takes too much memory (rivulet.request.memory.max.bytes)"
-                          : err_text(e);
+        *ret_reason = dispatch_refusal(e);
     }
     return e;
 }

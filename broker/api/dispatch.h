@@ -4,7 +4,11 @@
 
 #include "broker/api/request.h"
 
-enum { API_PIPELINED = 1 };
+enum {
+    API_PIPELINED = 1,
+    API_AT_TOPICS = 2, /* its handler runs at the shard that owns the topics */
+    API_AT_GROUP = 4,  /* ... at the shard of the group that its field `group_id` names */
+};
 
 struct api_row {
     int16_t key;
@@ -12,7 +16,7 @@ struct api_row {
     int16_t max_version;
     int16_t advertised_min; /* what ApiVersions says; <= min_version */
     err (*handler)(struct request *req);
-    unsigned flags; /* API_PIPELINED */
+    unsigned flags; /* API_* */
 };
 
 extern const struct api_row api_rows[]; /* by key, ascending */
@@ -29,6 +33,8 @@ err dispatch_header(struct request *req);
 /* Decodes the body, makes room for the reply and calls the handler. An error closes the connection;
  * `reason` says why, for the log. */
 err dispatch_run(struct request *req, const char **ret_reason);
+
+const char *dispatch_refusal(err e); /* why a handler's error closes the connection */
 
 /* Encodes the answer of a request behind what `w` holds. ERR_INVALID: a handler's bug; ERR_LIMIT:
  * too large. */

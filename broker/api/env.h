@@ -19,12 +19,14 @@ struct coord;
 struct log_manager;
 struct meta;
 struct metrics;
+struct shard;
 struct store;
 struct worker;
 
 struct api_env {
     const struct config *config; /* borrowed; the live snapshot */
-    struct meta *meta;           /* borrowed; topics and settings */
+    struct meta *meta;           /* borrowed; topics and settings: to look at, but for shard 0 */
+    struct shard *shard;         /* borrowed; whose env it is */
     struct log_manager *logs;    /* borrowed; the shard's partitions */
     struct coord *coord;         /* borrowed; the shard's groups */
     struct store *store;   /* borrowed; only for work items on `reader` (free space of the disk) */

@@ -20,23 +20,23 @@ static bool passes(const struct str *filter, int32_t count, struct str value)
     return count <= 0;
 }
 
-/* Groups of a partition that could not be read at the start are not among them; the log has said so
- * then. */
-err api_list_groups(struct request *req)
+/* Those of the shard that the request is at, behind those of the shards before. Groups of a
+ * partition that could not be read at the start are not among them; the log has said so then. */
+static err list_own(struct request *req)
 {
     const struct list_groups_request *in = request_body(req);
     struct list_groups_response *out = request_reply(req);
     struct coord *c = req->env->coord;
-    if (req->env->stopping) {
-        out->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
-        reply(req, 0);
-        return OK;
-    }
-    out->groups =
-        wire_array(&req->arena, &list_groups_response_group_table, (int32_t)coord_group_count(c));
-    if (!out->groups) {
+    int32_t before = out->groups_count;
+    struct list_groups_response_group *groups = wire_array(
+        &req->arena, &list_groups_response_group_table, before + (int32_t)coord_group_count(c));
+    if (!groups) {
         return arena_error(&req->arena);
     }
+    if (before > 0) {
+        memcpy(groups, out->groups, (size_t)before * sizeof *groups);
+    }
+    out->groups = groups;
     for (const struct group *g = coord_group_first(c); g; g = coord_group_next(c, g)) {
         struct str state = str_of(group_state_name(g->state));
         if (!passes(in->states_filter, in->states_filter_count, state) ||
@@ -55,6 +55,17 @@ err api_list_groups(struct request *req)
     }
     reply(req, 0);
     return OK;
+}
+
+err api_list_groups(struct request *req)
+{
+    struct list_groups_response *out = request_reply(req);
+    if (req->env->stopping) {
+        out->error_code = KERR_COORDINATOR_NOT_AVAILABLE;
+        reply(req, 0);
+        return OK;
+    }
+    return request_visit(req, list_own, NULL);
 }
 
 /* ---- DescribeGroups */
@@ -132,6 +143,20 @@ static err describe(struct request *req, struct str id, struct describe_groups_r
     return describe_members(req, g, to);
 }
 
+static err describe_own(struct request *req)
+{
+    const struct describe_groups_request *in = request_body(req);
+    struct describe_groups_response *out = request_reply(req);
+    for (int32_t i = 0; i < in->groups_count; i++) {
+        err e = owns_group(req, in->groups[i]) ? describe(req, in->groups[i], &out->groups[i]) : OK;
+        if (e) {
+            return e;
+        }
+    }
+    reply(req, 0);
+    return OK;
+}
+
 err api_describe_groups(struct request *req)
 {
     const struct describe_groups_request *in = request_body(req);
@@ -141,14 +166,7 @@ err api_describe_groups(struct request *req)
         return arena_error(&req->arena);
     }
     out->groups_count = in->groups_count;
-    for (int32_t i = 0; i < in->groups_count; i++) {
-        err e = describe(req, in->groups[i], &out->groups[i]);
-        if (e) {
-            return e;
-        }
-    }
-    reply(req, 0);
-    return OK;
+    return request_visit(req, describe_own, NULL);
 }
 
 /* ---- DeleteGroups */
@@ -197,22 +215,23 @@ static bool delete_one(struct request *req, struct str id, struct coord_call *ca
     return answered;
 }
 
-err api_delete_groups(struct request *req)
+static err delete_own(struct request *req)
 {
     const struct delete_groups_request *in = request_body(req);
     struct delete_groups_response *out = request_reply(req);
     int32_t count = in->groups_names_count;
     struct delete_work *work = arena_zero(&req->arena, 1, sizeof *work);
     struct coord_call *calls = arena_zero(&req->arena, (size_t)count + 1, sizeof *calls);
-    out->results = wire_array(&req->arena, &delete_groups_response_result_table, count);
-    if (!work || !calls || !out->results) {
+    if (!work || !calls) {
         return arena_error(&req->arena);
     }
-    out->results_count = count;
     *work = (struct delete_work){.calls = calls, .count = count, .waiting = 1};
     req->handler = work;
     req->on_drop = delete_dropped;
     for (int32_t i = 0; i < count; i++) {
+        if (!owns_group(req, in->groups_names[i])) {
+            continue;
+        }
         work->waiting++; /* before: another one's answer may come inside of the submit */
         if (delete_one(req, in->groups_names[i], &calls[i], &out->results[i])) {
             work->waiting--;
@@ -223,4 +242,17 @@ err api_delete_groups(struct request *req)
         reply(req, 0);
     }
     return OK;
+}
+
+err api_delete_groups(struct request *req)
+{
+    const struct delete_groups_request *in = request_body(req);
+    struct delete_groups_response *out = request_reply(req);
+    out->results =
+        wire_array(&req->arena, &delete_groups_response_result_table, in->groups_names_count);
+    if (!out->results) {
+        return arena_error(&req->arena);
+    }
+    out->results_count = in->groups_names_count;
+    return request_visit(req, delete_own, NULL);
 }

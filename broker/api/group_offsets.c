@@ -18,8 +18,8 @@ enum {
 /* ---- OffsetCommit */
 
 /* KERR_NONE: it may be asked of the group. */
-static int16_t check_partition(const struct request *req, const struct topic *topic,
-                               const struct offset_commit_request_partition *p)
+static int16_t check_commit(const struct request *req, const struct topic *topic,
+                            const struct offset_commit_request_partition *p)
 {
     if (p->partition_index < 0 || p->partition_index >= topic->partition_count) {
         return KERR_UNKNOWN_TOPIC_OR_PARTITION;
@@ -66,7 +66,7 @@ static err commit_topic(struct request *req, const struct offset_commit_request_
     for (int32_t i = 0; i < in->partitions_count; i++) {
         const struct offset_commit_request_partition *p = &in->partitions[i];
         out->partitions[i].partition_index = p->partition_index;
-        out->partitions[i].error_code = topic ? check_partition(req, topic, p) : topic_error;
+        out->partitions[i].error_code = topic ? check_commit(req, topic, p) : topic_error;
         if (out->partitions[i].error_code) {
             continue;
         }
@@ -378,29 +378,44 @@ static err fetch_single(struct request *req)
     return e;
 }
 
-static err fetch_batched(struct request *req)
+static err answer_single(struct request *req)
+{
+    err e = fetch_single(req);
+    if (!e) {
+        reply(req, 0);
+    }
+    return e;
+}
+
+static err fetch_own(struct request *req)
 {
     const struct offset_fetch_request *in = request_body(req);
     struct offset_fetch_response *out = request_reply(req);
+    for (int32_t i = 0; i < in->groups_count; i++) {
+        err e = owns_group(req, in->groups[i].group_id)
+                    ? fetch_group(req, &in->groups[i], &out->groups[i])
+                    : OK;
+        if (e) {
+            return e;
+        }
+    }
+    reply(req, 0);
+    return OK;
+}
+
+err api_offset_fetch(struct request *req)
+{
+    const struct offset_fetch_request *in = request_body(req);
+    struct offset_fetch_response *out = request_reply(req);
+    if (req->header.api_version < FETCH_BATCHED) {
+        return request_go(req, coord_shard_of(req->env->coord, in->group_id), answer_single);
+    }
     out->groups = wire_array(&req->arena, &offset_fetch_response_group_table, in->groups_count);
     if (!out->groups) {
         return arena_error(&req->arena);
     }
     out->groups_count = in->groups_count;
-    err e = OK;
-    for (int32_t i = 0; i < in->groups_count && !e; i++) {
-        e = fetch_group(req, &in->groups[i], &out->groups[i]);
-    }
-    return e;
-}
-
-err api_offset_fetch(struct request *req)
-{
-    err e = req->header.api_version < FETCH_BATCHED ? fetch_single(req) : fetch_batched(req);
-    if (!e) {
-        reply(req, 0);
-    }
-    return e;
+    return request_visit(req, fetch_own, NULL);
 }
 
 /* ---- OffsetDelete */

@@ -7,6 +7,7 @@
 #include "broker/config.h"
 #include "broker/log/log.h"
 #include "broker/metrics.h"
+#include "broker/shard.h"
 
 struct session {
     struct sessions *all; /* borrowed */
@@ -33,12 +34,35 @@ struct request_extents {
     int count;
 };
 
+/* A request away from home (trip.c). While it is away it is the other shard's, but for `session`
+ * and what is said here to be home's. In its arena. */
+struct trip {
+    struct request *req;
+    struct message go;    /* back when nothing at the other shard points to the request any more */
+    struct message early; /* ahead of that: the answer is complete, and something still does */
+    struct message drop;  /* behind `go`: the connection is gone */
+    err (*run)(struct request *req); /* there */
+    struct endpoint endpoint;        /* of the connection, which may go meanwhile */
+    const char *refusal;             /* out: the connection is to be closed, for this */
+    bool there;                      /* the other shard's: `go` is with it */
+    bool ended;                      /* the other shard's: answered, refused or dropped */
+    bool told;                       /* home's: `early` was here */
+    int out;                         /* home's: messages that will be back */
+};
+
+void trip_replied(struct request *req);                    /* there: its answer is complete */
+void trip_released(struct request *req);                   /* there: its last hold is */
+void trip_refuse(struct request *req, const char *reason); /* there: instead of an answer */
+void trip_dropped(struct request *req);                    /* home: its connection is gone */
+bool visit_goes_on(struct request *req); /* home: it has gone to the next shard, or to its end */
+
 void session_mark_ready(struct session *s);
 void session_close(struct session *s, const char *reason); /* the connection logs it */
 
 struct request *request_create(struct sessions *all);
 void request_free(struct request *req);
-void request_charge(struct request *req); /* brings the budget up to what its arena has */
+void request_answered(struct request *req); /* at home: reply() was called, here or there */
+void request_charge(struct request *req);   /* brings the budget up to what its arena has */
 
 /* Takes it out of its session, answered or dropped; it is freed when nothing holds it. */
 void request_detach(struct request *req, bool dropped);

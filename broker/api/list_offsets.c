@@ -15,8 +15,10 @@ enum {
 };
 
 struct look_up {
+    struct partition_call call;
     struct log_query query;
     struct list_offsets *all;
+    const struct list_offsets_request_partition *in;
     struct list_offsets_response_partition *out;
 };
 
@@ -25,12 +27,7 @@ struct list_offsets {
     int32_t left; /* look-ups under way, and 1 while the handler runs */
 };
 
-static void finish_one(struct list_offsets *l)
-{
-    if (--l->left == 0) {
-        reply(l->req, 0);
-    }
-}
+/* ---- at the partition's shard */
 
 static void set_epoch(struct look_up *u, int32_t epoch)
 {
@@ -39,10 +36,9 @@ static void set_epoch(struct look_up *u, int32_t epoch)
     }
 }
 
-static void look_up_done(struct log_query *q)
+static void look_up_ended(struct log_query *q)
 {
     struct look_up *u = list_entry(q, struct look_up, query);
-    struct request *req = u->all->req;
     if (q->result) {
         u->out->error_code = code_of_read(q->result);
     } else {
@@ -50,15 +46,12 @@ static void look_up_done(struct log_query *q)
         u->out->timestamp = q->timestamp_ms;
         set_epoch(u, q->leader_epoch);
     }
-    finish_one(u->all);
-    request_release(req);
+    message_return(&u->call.message);
 }
 
-static void look_up(struct list_offsets *l, struct look_up *u, struct log *log, int64_t timestamp)
+static void look_up(struct look_up *u, struct log *log, int64_t timestamp)
 {
-    u->query = (struct log_query){.timestamp_ms = timestamp, .done = look_up_done};
-    l->left++;
-    request_hold(l->req);
+    u->query = (struct log_query){.timestamp_ms = timestamp, .done = look_up_ended};
     if (timestamp == PLACE_MAX_TIMESTAMP) {
         log_max_time(log, &u->query);
     } else {
@@ -66,28 +59,29 @@ static void look_up(struct list_offsets *l, struct look_up *u, struct log *log, 
     }
 }
 
-static void answer_place(struct list_offsets *l, struct look_up *u, struct log *log,
-                         int64_t timestamp)
+/* True: answered. False: look_up_ended will be. */
+static bool answer_place(struct look_up *u, struct log *log, int64_t timestamp)
 {
     struct list_offsets_response_partition *out = u->out;
     switch (timestamp) {
     case PLACE_LATEST:
         out->offset = log_high_watermark(log);
         set_epoch(u, log_leader_epoch(log));
-        return;
+        return true;
     case PLACE_EARLIEST:
     case PLACE_EARLIEST_LOCAL:
         out->offset = log_start_offset(log);
         set_epoch(u, log_epoch_at(log, out->offset));
-        return;
+        return true;
     case PLACE_LATEST_TIERED:
-    case PLACE_EARLIEST_PENDING: return; /* -1: there is none */
+    case PLACE_EARLIEST_PENDING: return true; /* -1: there is none */
     default:
         if (timestamp < PLACE_EARLIEST_PENDING) {
             out->error_code = KERR_INVALID_REQUEST;
-            return;
+            return true;
         }
-        look_up(l, u, log, timestamp);
+        look_up(u, log, timestamp);
+        return false;
     }
 }
 
@@ -96,6 +90,55 @@ static bool place_is_known(int64_t timestamp, int16_t version)
 {
     static const int16_t since[] = {0, 0, 0, 7, 8, 9, 11};
     return timestamp >= 0 || (timestamp >= PLACE_EARLIEST_PENDING && version >= since[-timestamp]);
+}
+
+static bool look_up_run(struct message *m)
+{
+    struct look_up *u = list_entry(m, struct look_up, call.message);
+    struct log *log = partition_call_log(&u->call);
+    int16_t code = log ? check_leader_epoch(log, u->in->current_leader_epoch)
+                       : (int16_t)KERR_NOT_LEADER_OR_FOLLOWER;
+    if (!code && !place_is_known(u->in->timestamp, u->all->req->header.api_version)) {
+        code = KERR_UNSUPPORTED_VERSION;
+    }
+    u->out->error_code = code;
+    return code || answer_place(u, log, u->in->timestamp);
+}
+
+/* ---- the request */
+
+static void finish_one(struct list_offsets *l)
+{
+    if (--l->left == 0) {
+        reply(l->req, 0);
+    }
+}
+
+static void look_up_done(struct message *m)
+{
+    struct look_up *u = list_entry(m, struct look_up, call.message);
+    struct request *req = u->all->req;
+    finish_one(u->all);
+    request_release(req);
+}
+
+static void begin_one(struct list_offsets *l, struct look_up *u, const struct topic *t,
+                      const struct list_offsets_request_partition *in,
+                      struct list_offsets_response_partition *out)
+{
+    u->call.message.run = look_up_run;
+    u->call.message.done = look_up_done;
+    u->all = l;
+    u->in = in;
+    u->out = out;
+    out->error_code = check_partition(t, in->partition_index);
+    if (out->error_code) {
+        return;
+    }
+    l->left++;
+    if (partition_call_send(l->req, t, in->partition_index, &u->call)) {
+        l->left--;
+    }
 }
 
 err api_list_offsets(struct request *req)
@@ -129,18 +172,11 @@ err api_list_offsets(struct request *req)
             request_topic(req, in->topics[i].name, NULL, ACL_DESCRIBE, &topic_code);
         for (int32_t k = 0; k < in->topics[i].partitions_count; k++, u++) {
             const struct list_offsets_request_partition *asked = &in->topics[i].partitions[k];
-            int16_t code = topic_code;
-            u->all = l;
-            u->out = &out->topics[i].partitions[k];
-            u->out->partition_index = asked->partition_index;
-            struct log *log = code ? NULL : request_log(req, t, asked->partition_index, &code);
-            code = log ? check_leader_epoch(log, asked->current_leader_epoch) : code;
-            if (!code && !place_is_known(asked->timestamp, req->header.api_version)) {
-                code = KERR_UNSUPPORTED_VERSION;
-            }
-            u->out->error_code = code;
-            if (!code) {
-                answer_place(l, u, log, asked->timestamp);
+            struct list_offsets_response_partition *answer = &out->topics[i].partitions[k];
+            answer->partition_index = asked->partition_index;
+            answer->error_code = topic_code;
+            if (t) {
+                begin_one(l, u, t, asked, answer);
             }
         }
     }

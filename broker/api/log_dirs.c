@@ -1,8 +1,7 @@
 /* DescribeLogDirs: the one data directory, the size of every partition in it, and what the disk has
  * left. */
 #include "broker/api/families.h"
-#include "broker/log/manager.h"
-#include "broker/meta/meta.h"
+#include "broker/api/partition.h"
 #include "broker/store/store.h"
 #include "broker/store/worker.h"
 #include "gen/describe_log_dirs.h"
@@ -19,26 +18,15 @@ struct space_work {
     err result;
 };
 
-static bool add_partition(struct request *req, const struct topic *t, int32_t index,
-                          struct describe_log_dirs_response_topic *out)
-{
-    struct log *log = log_manager_find(req->env->logs, t->id, index);
-    if (!log) {
-        return false;
-    }
-    struct describe_log_dirs_response_partition *p = &out->partitions[out->partitions_count++];
-    p->partition_index = index;
-    p->partition_size = log_size_bytes(log);
-    return true;
-}
+enum { NOT_THERE = -1 }; /* no shard has told the partition's size */
 
-/* `asked` NULL: all partitions. What is not there is left out, as in Kafka. */
+/* `asked` NULL: all partitions. */
 static err add_topic(struct request *req, const struct topic *t,
                      const struct describe_log_dirs_request_topic *asked,
                      struct describe_log_dirs_response_result *dir)
 {
     int32_t count = asked ? asked->partitions_count : t->partition_count;
-    struct describe_log_dirs_response_topic *out = &dir->topics[dir->topics_count];
+    struct describe_log_dirs_response_topic *out = &dir->topics[dir->topics_count++];
     out->name = request_copy(req, t->name);
     out->partitions = wire_array(&req->arena, &describe_log_dirs_response_partition_table, count);
     if (!out->name.ptr || !out->partitions) {
@@ -47,10 +35,12 @@ static err add_topic(struct request *req, const struct topic *t,
     for (int32_t i = 0; i < count; i++) {
         int32_t index = asked ? asked->partitions[i] : i;
         if (index >= 0 && index < t->partition_count) {
-            add_partition(req, t, index, out);
+            struct describe_log_dirs_response_partition *p =
+                &out->partitions[out->partitions_count++];
+            p->partition_index = index;
+            p->partition_size = NOT_THERE;
         }
     }
-    dir->topics_count += out->partitions_count > 0;
     return OK;
 }
 
@@ -72,6 +62,43 @@ static err add_topics(struct request *req, struct describe_log_dirs_response_res
         }
     }
     return OK;
+}
+
+/* Of what is the shard's that the request is at. */
+static err add_sizes(struct request *req)
+{
+    struct describe_log_dirs_response *out = request_reply(req);
+    struct describe_log_dirs_response_result *dir = &out->results[0];
+    for (int32_t i = 0; i < dir->topics_count; i++) {
+        const struct topic *t = meta_find(req->env->meta, dir->topics[i].name);
+        for (int32_t k = 0; t && k < dir->topics[i].partitions_count; k++) {
+            struct describe_log_dirs_response_partition *p = &dir->topics[i].partitions[k];
+            const struct log *log = request_log(req, t, p->partition_index);
+            p->partition_size = log ? log_size_bytes(log) : p->partition_size;
+        }
+    }
+    reply(req, 0);
+    return OK;
+}
+
+/* What is not there is left out, as in Kafka. */
+static void leave_out(struct describe_log_dirs_response_result *dir)
+{
+    int32_t topics = 0;
+    for (int32_t i = 0; i < dir->topics_count; i++) {
+        struct describe_log_dirs_response_topic t = dir->topics[i];
+        int32_t n = 0;
+        for (int32_t k = 0; k < t.partitions_count; k++) {
+            if (t.partitions[k].partition_size != NOT_THERE) {
+                t.partitions[n++] = t.partitions[k];
+            }
+        }
+        t.partitions_count = n;
+        if (n > 0) {
+            dir->topics[topics++] = t;
+        }
+    }
+    dir->topics_count = topics;
 }
 
 static void space_run(struct work *work)
@@ -100,6 +127,27 @@ static void space_done(struct work *work)
     request_release(req);
 }
 
+static err add_space(struct request *req)
+{
+    struct describe_log_dirs_response *out = request_reply(req);
+    leave_out(&out->results[0]);
+    if (req->header.api_version < SPACE_SINCE) {
+        reply(req, 0);
+        return OK;
+    }
+    struct space_work *w = arena_zero(&req->arena, 1, sizeof *w);
+    if (!w) {
+        return arena_error(&req->arena);
+    }
+    *w = (struct space_work){
+        .work = {.run = space_run, .done = space_done},
+          .req = req, .store = req->env->store
+    };
+    request_hold(req);
+    worker_submit(req->env->reader, &w->work);
+    return OK;
+}
+
 err api_describe_log_dirs(struct request *req)
 {
     struct describe_log_dirs_response *out = request_reply(req);
@@ -109,25 +157,11 @@ err api_describe_log_dirs(struct request *req)
         return OK;
     }
     out->results = wire_array(&req->arena, &describe_log_dirs_response_result_table, 1);
-    struct space_work *w = arena_zero(&req->arena, 1, sizeof *w);
-    if (!out->results || !w) {
+    if (!out->results) {
         return arena_error(&req->arena);
     }
     out->results_count = 1;
     out->results[0].log_dir = req->env->data_path;
     err e = add_topics(req, &out->results[0]);
-    if (e != OK) {
-        return e;
-    }
-    if (req->header.api_version < SPACE_SINCE) {
-        reply(req, 0);
-        return OK;
-    }
-    *w = (struct space_work){
-        .work = {.run = space_run, .done = space_done},
-          .req = req, .store = req->env->store
-    };
-    request_hold(req);
-    worker_submit(req->env->reader, &w->work);
-    return OK;
+    return e == OK ? request_visit(req, add_sizes, add_space) : e;
 }

@@ -45,15 +45,14 @@ static int32_t *one_int(struct request *req, int32_t value)
     return p;
 }
 
-static void fill_partition(struct request *req, const struct topic *t, int32_t index, int32_t *self,
+/* A topic that is found has its logs, each at its shard; an epoch is the whole directory's. */
+static void fill_partition(struct request *req, int32_t index, int32_t *self,
                            struct metadata_response_partition *out)
 {
-    struct log *log = log_manager_find(req->env->logs, t->id, index);
-    bool here = log && owns_partition(req, t->id, index);
-    out->error_code = here ? KERR_NONE : KERR_LEADER_NOT_AVAILABLE;
+    out->error_code = KERR_NONE;
     out->partition_index = index;
-    out->leader_id = here ? req->env->node_id : -1;
-    out->leader_epoch = here ? log_leader_epoch(log) : -1;
+    out->leader_id = req->env->node_id;
+    out->leader_epoch = log_manager_leader_epoch(req->env->logs);
     out->replica_nodes = out->isr_nodes = self;
     out->replica_nodes_count = out->isr_nodes_count = 1;
 }
@@ -72,7 +71,7 @@ static bool fill_topic(struct request *req, const struct topic *t, int32_t *self
     }
     out->partitions_count = t->partition_count;
     for (int32_t i = 0; i < t->partition_count; i++) {
-        fill_partition(req, t, i, self, &out->partitions[i]);
+        fill_partition(req, i, self, &out->partitions[i]);
     }
     if (in->include_topic_authorized_operations) {
         out->topic_authorized_operations = authorized_operations(req, ACL_TOPIC, t->name);
@@ -345,7 +344,7 @@ static err page_add(struct page *p, struct str name, const struct topic *t)
     for (int32_t i = 0; i < count; i++) {
         struct metadata_response_partition one = {0};
         struct describe_topic_partitions_response_partition *part = &to->partitions[i];
-        fill_partition(req, t, first + i, p->self, &one);
+        fill_partition(req, first + i, p->self, &one);
         part->error_code = one.error_code;
         part->partition_index = one.partition_index;
         part->leader_id = one.leader_id;

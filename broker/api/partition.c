@@ -20,20 +20,35 @@ struct topic *request_topic(const struct request *req, struct str name, const st
     return t;
 }
 
-struct log *request_log(const struct request *req, const struct topic *t, int32_t partition,
-                        int16_t *ret_code)
+int16_t check_partition(const struct topic *t, int32_t partition)
 {
-    if (partition < 0 || partition >= t->partition_count) {
-        *ret_code = KERR_UNKNOWN_TOPIC_OR_PARTITION;
-        return NULL;
+    return partition < 0 || partition >= t->partition_count ? KERR_UNKNOWN_TOPIC_OR_PARTITION
+                                                            : KERR_NONE;
+}
+
+bool partition_call_send(struct request *req, const struct topic *t, int32_t partition,
+                         struct partition_call *call)
+{
+    struct shard *here = req->env->shard;
+    call->topic = t->id;
+    call->partition = partition;
+    request_hold(req);
+    bool dealt_with =
+        message_send(&call->message, here, &here->all->list[topic_shard(t, partition, here->all)]);
+    if (dealt_with) {
+        request_release(req);
     }
-    struct log *log = owns_partition(req, t->id, partition)
-                          ? log_manager_find(req->env->logs, t->id, partition)
-                          : NULL;
-    if (!log) {
-        *ret_code = KERR_NOT_LEADER_OR_FOLLOWER;
-    }
-    return log;
+    return dealt_with;
+}
+
+struct log *partition_call_log(const struct partition_call *call)
+{
+    return log_manager_find(call->message.to->logs, call->topic, call->partition);
+}
+
+struct log *request_log(const struct request *req, const struct topic *t, int32_t partition)
+{
+    return log_manager_find(req->env->logs, t->id, partition);
 }
 
 int16_t check_leader_epoch(const struct log *log, int32_t epoch)

@@ -21,10 +21,11 @@ enum { ACKS_ALL = -1, SINCE_ZSTD = 7, SINCE_IDS = 13, ENDS_NAMES = 12 };
 struct produce;
 
 struct produce_part {
+    struct partition_call call;
     struct log_append append;
     struct produce *produce;
     struct produce_response_partition *out;
-    struct log *log;
+    int16_t code; /* how it ended at its shard */
     struct buf
         recoded; /* owned: the batch in the topic's own codec; empty when it stayed as it came */
 };
@@ -63,14 +64,14 @@ static void refuse(struct produce *p, struct produce_response_partition *out, in
     p->failed = true;
 }
 
-static void part_ended(struct log_append *a, err e)
+static void part_done(struct message *m)
 {
-    struct produce_part *part = list_entry(a, struct produce_part, append);
+    struct produce_part *part = list_entry(m, struct produce_part, call.message);
     struct produce *p = part->produce;
     struct request *req = p->req;
     req->durable_us = clock_mono_us(req->env->clock);
-    if (e) {
-        refuse(p, part->out, code_of_append(e), NULL);
+    if (part->code) {
+        refuse(p, part->out, part->code, NULL);
     }
     buf_finish(&part->recoded);
     finish_part(p);
@@ -201,25 +202,47 @@ static int16_t prepare_batch(struct request *req, const struct topic_config *t,
     return KERR_NONE;
 }
 
-/* ---- one partition */
+/* ---- one partition: what its shard does */
 
-static int16_t submit(struct produce_part *part, struct request *req)
+static void part_ended(struct log_append *a, err e)
 {
-    struct produce *p = part->produce;
+    struct produce_part *part = list_entry(a, struct produce_part, append);
+    part->code = e ? code_of_append(e) : (int16_t)KERR_NONE;
+    message_return(&part->call.message);
+}
+
+static bool part_run(struct message *m)
+{
+    struct produce_part *part = list_entry(m, struct produce_part, call.message);
     struct log_append *a = &part->append;
-    a->written = p->acks == ACKS_ALL ? NULL : part_ended;
-    a->durable = p->acks == ACKS_ALL ? part_ended : NULL;
-    request_hold(req);
-    p->left++;
-    err e = log_append(part->log, a);
+    struct log *log = partition_call_log(&part->call);
+    err e = log ? log_append(log, a) : ERR_CLOSED;
     if (e) {
-        p->left--;
-        request_release(req);
-        return code_of_append(e);
+        part->code = code_of_append(e);
+        return true;
     }
     part->out->base_offset = a->base_offset;
     part->out->log_append_time_ms = a->append_time_ms;
-    part->out->log_start_offset = log_start_offset(part->log);
+    part->out->log_start_offset = log_start_offset(log);
+    return false;
+}
+
+/* ---- one partition */
+
+static int16_t submit(struct produce_part *part, const struct topic *t, int32_t partition)
+{
+    struct produce *p = part->produce;
+    struct request *req = p->req;
+    bool all = p->acks == ACKS_ALL;
+    part->append.written = all ? NULL : part_ended;
+    part->append.durable = all ? part_ended : NULL;
+    part->call.message.run = part_run;
+    part->call.message.done = part_done;
+    p->left++;
+    if (partition_call_send(req, t, partition, &part->call)) {
+        p->left--;
+        return part->code;
+    }
     req->submitted_us = clock_mono_us(req->env->clock);
     return KERR_NONE;
 }
@@ -228,14 +251,10 @@ static int16_t start_part(struct produce_part *part, const struct topic *t,
                           const struct produce_request_partition *in, const char **ret_text)
 {
     struct request *req = part->produce->req;
-    int16_t code = KERR_NONE;
-    part->log = request_log(req, t, in->index, &code);
-    if (!part->log) {
-        return code;
-    }
-    code = check_batch(req, t->config, &in->records, part, ret_text);
+    int16_t code = check_partition(t, in->index);
+    code = code ? code : check_batch(req, t->config, &in->records, part, ret_text);
     code = code ? code : prepare_batch(req, t->config, part, ret_text);
-    code = code ? code : submit(part, req);
+    code = code ? code : submit(part, t, in->index);
     if (code) {
         buf_finish(&part->recoded);
     }

@@ -5,10 +5,12 @@
  * 1. A request is in its session's queue exactly while `session` is set.
  * 2. It is freed when it is in no queue and nothing holds it.
  * 3. It is answered at most once.
+ * 4. While it is away (`trip`) it is the other shard's, and not freed.
  */
 #include "base/check.h"
 #include "base/mem.h"
 #include "broker/api/internal.h"
+#include "broker/coord/coord.h"
 
 enum { SPARE_MAX = 256 }; /* requests that are kept for the next frames */
 
@@ -70,9 +72,15 @@ void request_free(struct request *req)
 
 void request_detach(struct request *req, bool dropped)
 {
-    bool parked = req->state == REQUEST_STARTED;
     list_remove(&req->link);
     req->session = NULL; /* 1 */
+    if (req->trip) {     /* 4 */
+        if (dropped) {
+            trip_dropped(req);
+        }
+        return;
+    }
+    bool parked = req->state == REQUEST_STARTED;
     req->peer = req->peer_host = req->listener = STR("");
     if (dropped) {
         req->state = REQUEST_DROPPED;
@@ -87,15 +95,24 @@ void request_detach(struct request *req, bool dropped)
     }
 }
 
-static void answered(struct request *req)
+void request_answered(struct request *req)
 {
-    if (req->state == REQUEST_DROPPED) {
+    if (req->state == REQUEST_DROPPED || visit_goes_on(req)) {
         return;
     }
     check(req->state == REQUEST_STARTED); /* 3 */
     req->state = REQUEST_ANSWERED;
     req->answered_us = clock_mono_us(req->env->clock);
     session_mark_ready(req->session);
+}
+
+static void answered(struct request *req)
+{
+    if (req->trip) {
+        trip_replied(req);
+    } else {
+        request_answered(req);
+    }
 }
 
 static void set_throttle(struct request *req, int32_t throttle_ms)
@@ -124,7 +141,9 @@ void reply_nothing(struct request *req)
 
 void request_close(struct request *req, const char *reason)
 {
-    if (req->session) {
+    if (req->trip) {
+        trip_refuse(req, reason);
+    } else if (req->session) {
         session_close(req->session, reason);
     }
 }
@@ -138,7 +157,9 @@ void request_release(struct request *req)
 {
     check(req->holds > 0);
     req->holds--;
-    if (req->holds == 0 && !req->session) {
+    if (req->holds == 0 && req->trip) {
+        trip_released(req);
+    } else if (req->holds == 0 && !req->session) {
         request_free(req);
     }
 }
@@ -172,7 +193,9 @@ struct wire_records request_records(struct request *req, struct log_read *read)
 
 struct endpoint request_endpoint(const struct request *req)
 {
-    return req->session ? req->session->endpoint : (struct endpoint){.host = STR(""), .port = 0};
+    return req->trip      ? req->trip->endpoint
+           : req->session ? req->session->endpoint
+                          : (struct endpoint){.host = STR(""), .port = 0};
 }
 
 /* ---- seams */
@@ -215,14 +238,7 @@ int32_t authorized_operations(const struct request *req, enum acl_resource type,
     return (int32_t)operations;
 }
 
-bool owns_partition(const struct request *req, struct uuid topic_id, int32_t partition)
-{
-    (void)req, (void)topic_id, (void)partition;
-    return true;
-}
-
 bool owns_group(const struct request *req, struct str group_id)
 {
-    (void)req, (void)group_id;
-    return true;
+    return coord_shard_of(req->env->coord, group_id) == req->env->shard->index;
 }

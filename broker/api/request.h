@@ -39,7 +39,13 @@
  * until the handler returns to the loop (copy them with request_copy): a reply may be encoded after
  * the call to reply(), when its turn in the connection's order has come.
  *
- * One thread: the shard's.
+ * Shards. A handler begins at its connection's shard. What it wants of a partition is a message to
+ * the shard that has it (partition.h). For what it wants of a group, or of the topics' owner, the
+ * request goes there, whole: request_go, or a flag in apis.def; then handler, callbacks, holds and
+ * on_drop are at that shard, and env is its. For what it wants of everybody it goes round:
+ * request_visit. With one shard all of these are calls.
+ *
+ * One thread: the shard's that it is at.
  */
 #pragma once
 
@@ -54,6 +60,7 @@ struct api_row;
 struct session;
 struct log_read;
 struct request_extents;
+struct trip;
 
 /* Where a client can reach this broker: what Metadata, FindCoordinator and the like answer. */
 struct endpoint {
@@ -70,7 +77,7 @@ enum request_state {
 };
 
 struct request {
-    struct api_env *env;          /* borrowed */
+    struct api_env *env;          /* borrowed; of the shard that it is at */
     const struct api_row *api;    /* its row of apis.def */
     struct request_header header; /* client_id borrows from the frame; may be null */
     struct session *session;      /* the connection; NULL once it is dropped */
@@ -84,15 +91,19 @@ struct request {
     struct arena arena;   /* owned */
     void (*on_drop)(struct request *req); /* the handler's, or NULL; see above */
     void (*on_stop)(struct request *req); /* the handler's, or NULL; see above */
-    void *handler;                   /* the handler's own, usually in the arena; NULL at first */
-    struct request_extents *extents; /* owned: what request_records took over */
-    int64_t arrived_us;              /* monotonic: its last byte was read */
-    int64_t started_us;              /* handed to the handler */
-    int64_t submitted_us;            /* the handler's last append was submitted; 0: none */
-    int64_t durable_us;              /* its last append was durable; 0: none */
-    int64_t answered_us;             /* reply() was called */
-    int64_t sent_us;                 /* its answer was handed to the connection */
-    size_t charged_bytes;            /* what of the budget it has */
+    void *handler;                     /* the handler's own, usually in the arena; NULL at first */
+    struct request_extents *extents;   /* owned: what request_records took over */
+    struct trip *trip;                 /* in the arena; it is at another shard; NULL: at home */
+    err (*visit)(struct request *req); /* going round: at each shard; NULL: it is not */
+    err (*visited)(struct request *req); /* at home, after that; NULL: the answer is complete */
+    int32_t visit_next;                  /* shard to go to next, when it is not home */
+    int64_t arrived_us;                  /* monotonic: its last byte was read */
+    int64_t started_us;                  /* handed to the handler */
+    int64_t submitted_us;                /* the handler's last append was submitted; 0: none */
+    int64_t durable_us;                  /* its last append was durable; 0: none */
+    int64_t answered_us;                 /* reply() was called */
+    int64_t sent_us;                     /* its answer was handed to the connection */
+    size_t charged_bytes;                /* what of the budget it has */
     enum request_state state;
     int32_t holds; /* completions that will come back; >= 0 */
     bool no_reply; /* nothing goes out for it (acks=0) */
@@ -129,6 +140,17 @@ static inline bool request_is_dropped(const struct request *req)
 {
     return req->state == REQUEST_DROPPED;
 }
+
+/* Runs `run` at that shard: here, or after a trip. What it returns, what reply() and
+ * request_close() do, comes home; it is the last thing that a handler does, and nothing may hold
+ * the request. An error here is the arena's. */
+err request_go(struct request *req, int32_t shard, err (*run)(struct request *req));
+
+/* Runs `visit` at every shard, one after the other, beginning with this one; it fills in what is
+ * that shard's and calls reply(), then or later, when nothing holds the request. After the last one
+ * `then` is called, at home, or if NULL the request is answered. */
+err request_visit(struct request *req, err (*visit)(struct request *req),
+                  err (*then)(struct request *req));
 
 struct str request_copy(struct request *req,
                         struct str s); /* into the arena; ptr NULL on failure (and for null) */
@@ -171,7 +193,5 @@ bool authorize(const struct request *req, enum acl_operation op, enum acl_resour
  * knows and the principal may do. */
 int32_t authorized_operations(const struct request *req, enum acl_resource type, struct str name);
 
-/* Does this shard of this broker own it? Otherwise NOT_LEADER_OR_FOLLOWER, NOT_COORDINATOR. Yes to
- * everything while there is one. */
-bool owns_partition(const struct request *req, struct uuid topic_id, int32_t partition);
+/* Is it the shard's that the request is at? */
 bool owns_group(const struct request *req, struct str group_id);

@@ -248,7 +248,9 @@ static void start(struct session *s, struct request *req)
         close_for(s, req, reason);
         return;
     }
-    request_charge(req);
+    if (!req->trip) {
+        request_charge(req);
+    }
 }
 
 /* ---- answering */
@@ -271,8 +273,9 @@ static void write_answer(struct session *s, struct writer *w)
 
 static void note_times(struct request *req, size_t sent)
 {
-    struct api_metrics *m = &req->env->metrics->apis[api_row_index(req->api)];
-    req->sent_us = clock_mono_us(req->env->clock);
+    const struct api_env *env = req->sessions->env; /* it may be away still */
+    struct api_metrics *m = &env->metrics->apis[api_row_index(req->api)];
+    req->sent_us = clock_mono_us(env->clock);
     m->sent_bytes += sent;
     m->answers += sent != 0;
     m->errors += dispatch_error_code(req) != 0;
@@ -285,18 +288,19 @@ static void note_times(struct request *req, size_t sent)
 /* Encodes and writes the answer of the first request of the queue, and lets go of it. */
 static void answer(struct session *s, struct request *req)
 {
+    const struct api_env *env = s->all->env;
     struct writer *w = s->all->out;
     if (!req->no_reply) {
         err e = dispatch_encode(req, w);
         if (e != OK) {
-            diag_log(req->env->diag, DIAG_ERROR, "answer_failed",
+            diag_log(env->diag, DIAG_ERROR, "answer_failed",
                      "api=%s version=%d at=%s.%s error=\"%s\"", req->header.api->name,
                      req->header.api_version, w->at_table ? w->at_table : "", w->at ? w->at : "",
                      err_text(e));
             close_for(s, req, "its answer cannot be encoded");
         } else {
             write_answer(s, w); /* 3 */
-            if (budget_spent(req->env->budget) && !s->all->over) {
+            if (budget_spent(env->budget) && !s->all->over) {
                 s->all->over = s; /* until it has drained, or is closed */
             }
         }

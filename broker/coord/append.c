@@ -92,7 +92,7 @@ void coord_adopt_topic(struct coord *c, const struct topic *topic)
 static err submit(struct coord_append *a)
 {
     struct coord *c = a->coord;
-    struct log *log = log_manager_find(c->logs, c->topic_id,
+    struct log *log = log_manager_find(c->shard->logs, c->topic_id,
                                        coord_partition_of(a->group->g->id, c->partition_count));
     return log ? log_append(log, &a->log) : ERR_NOT_FOUND;
 }
@@ -122,53 +122,95 @@ static void topic_there(struct coord *c, err e, const struct topic *topic)
     }
 }
 
-static void topic_made(void *ctx, err e, struct topic *topic)
+static void topic_go_on(struct coord *c)
 {
-    struct coord *c = ctx;
     c->creating = false;
-    if (e) {
-        diag_log(c->diag, DIAG_ERROR, "offsets_topic_failed", "error=\"%s\"", err_text(e));
-    }
-    topic_there(c, e, topic);
+    topic_there(c, c->call_result, meta_find(c->meta, STR(COORD_TOPIC)));
+}
+
+static void call_back(struct message *m)
+{
+    struct coord *c = list_entry(m, struct coord, call);
+    topic_go_on(c);
     coord_drain(c);
 }
 
-/* Nothing here calls back at once: what is refused goes to the settling list, which somebody up the
- * stack empties. */
-static void make_topic(struct coord *c)
+/* At the first shard, as what follows. */
+static void topic_made(void *ctx, err e, struct topic *topic)
 {
-    struct topic *topic = meta_find(c->meta, STR(COORD_TOPIC));
-    if (topic) {
-        topic_there(c, OK, topic);
-        return;
+    struct coord *first = ctx;
+    struct list wanted;
+    (void)topic;
+    first->making = false;
+    if (e) {
+        diag_log(first->diag, DIAG_ERROR, "offsets_topic_failed", "error=\"%s\"", err_text(e));
     }
-    if (c->creating) {
-        return;
+    list_init(&wanted);
+    list_splice(&wanted, &first->wanted);
+    for (struct list *link; (link = list_pop(&wanted));) {
+        struct message *m = list_entry(link, struct message, link);
+        list_entry(m, struct coord, call)->call_result = e;
+        message_return(m);
     }
+}
+
+static err make_topic(struct coord *first)
+{
     char segment_bytes[24];
     int n = snprintf(segment_bytes, sizeof segment_bytes, "%lld",
-                     (long long)c->config->offsets_topic_segment_bytes);
+                     (long long)first->config->offsets_topic_segment_bytes);
     struct config_pair overrides[] = {
         {.name = STR("cleanup.policy"), .value = STR("compact")                          },
         {.name = STR("segment.bytes"),  .value = {.ptr = segment_bytes, .len = (size_t)n}},
     };
     struct topic_spec spec = {
         .name = STR(COORD_TOPIC),
-        .partition_count = (int32_t)c->config->offsets_topic_partitions,
+        .partition_count = (int32_t)first->config->offsets_topic_partitions,
         .overrides = overrides,
         .override_count = sizeof overrides / sizeof *overrides,
         .internal = true,
     };
     struct buf text = {0};
-    err e = meta_create_topic(c->meta, &spec, &text, topic_made, c);
+    err e = meta_create_topic(first->meta, &spec, &text, topic_made, first);
     if (e) {
-        diag_log(c->diag, DIAG_ERROR, "offsets_topic_failed", "error=\"%s\" reason=\"%s\"",
+        diag_log(first->diag, DIAG_ERROR, "offsets_topic_failed", "error=\"%s\" reason=\"%s\"",
                  err_text(e), buf_text(&text));
-        topic_there(c, e, NULL);
-    } else {
-        c->creating = true;
     }
     buf_finish(&text);
+    return e;
+}
+
+static bool call_run(struct message *m)
+{
+    struct coord *first = m->to->coord;
+    struct coord *c = list_entry(m, struct coord, call);
+    c->call_result = OK;
+    if (meta_find(first->meta, STR(COORD_TOPIC))) {
+        return true;
+    }
+    if (!first->making) {
+        c->call_result = make_topic(first);
+        first->making = c->call_result == OK;
+    }
+    if (first->making) {
+        list_push(&first->wanted, &m->link);
+    }
+    return !first->making;
+}
+
+/* Nothing here calls back at once: what is refused goes to the settling list, which somebody up the
+ * stack empties. */
+static void want_topic(struct coord *c)
+{
+    if (c->creating) {
+        return;
+    }
+    c->creating = true;
+    c->call.run = call_run;
+    c->call.done = call_back;
+    if (message_send(&c->call, c->shard, &c->shard->all->list[0])) {
+        topic_go_on(c);
+    }
 }
 
 /* ---- appending ---- */
@@ -240,6 +282,6 @@ void coord_append_submit(struct coord_group *cg, const struct group_append *a)
         submit_or_end(append);
     } else {
         list_push(&c->waiting, &append->wait);
-        make_topic(c);
+        want_topic(c);
     }
 }

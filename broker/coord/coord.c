@@ -47,7 +47,7 @@ struct coord *coord_create(const struct coord_options *options)
 {
     struct coord *c = mem_need_zero(1, sizeof *c);
     c->meta = options->meta;
-    c->logs = options->logs;
+    c->shard = options->shard;
     c->clock = options->clock;
     c->timers = options->timers;
     c->diag = options->diag;
@@ -57,6 +57,7 @@ struct coord *coord_create(const struct coord_options *options)
     map_init(&c->calls, c->seed);
     list_init(&c->order);
     list_init(&c->waiting);
+    list_init(&c->wanted);
     list_init(&c->answered);
     list_init(&c->settling);
     c->next_token = 1;
@@ -298,6 +299,14 @@ bool coord_run(struct coord_group *cg, const struct group_event *event)
 }
 
 /* ---- requests ---- */
+
+int32_t coord_shard_of(const struct coord *c, struct str group_id)
+{
+    const struct shards *all = c->shard->all;
+    int32_t count = c->partition_count ? c->partition_count /* or what it will be made with */
+                                       : (int32_t)c->config->offsets_topic_partitions;
+    return all->count == 1 ? 0 : shard_of_internal(all, coord_partition_of(group_id, count));
+}
 
 enum group_error coord_check(const struct coord *c, struct str group_id)
 {

@@ -6,8 +6,9 @@
  * who waits for them. It alone encodes and replays the records of that topic, which have Kafka's
  * own format and are kept in the partition that Kafka would choose.
  *
- * The topic is made when something is appended for the first time; what has to be appended waits
- * meanwhile, nothing else does. Lives on the shard's loop thread, and so does every callback.
+ * A group is the shard's that has its partition of that topic. The topic is made, by the first
+ * shard, when something is appended for the first time; what has to be appended waits meanwhile,
+ * nothing else does. Lives on the shard's loop thread, and so does every callback.
  */
 #pragma once
 
@@ -19,15 +20,15 @@
 
 struct config;
 struct coord;
-struct log_manager;
 struct meta;
+struct shard;
 
 #define COORD_TOPIC "__consumer_offsets"
 
 struct coord_options {
     const struct config *config; /* borrowed snapshot; coord_set_config swaps it */
     struct meta *meta;           /* borrowed */
-    struct log_manager *logs;    /* borrowed */
+    struct shard *shard;         /* borrowed; its own */
     const struct clock *clock;   /* borrowed */
     struct timers *timers;       /* borrowed; the shard's */
     const struct diag *diag;     /* borrowed */
@@ -41,9 +42,9 @@ struct coord *coord_create(const struct coord_options *options);
 void coord_destroy(
     struct coord *c); /* nothing of it may be under way in a log any more; takes NULL */
 
-/* Replays `__consumer_offsets`, if there is one. A partition that cannot be read to its end is
- * logged, and its groups are refused with GROUP_LOADING until a restart reads it: none of them is
- * half there. An error only when the batches' memory cannot be had. */
+/* Replays the shard's partitions of `__consumer_offsets`, if there is one. A partition that cannot
+ * be read to its end is logged, and its groups are refused with GROUP_LOADING until a restart reads
+ * it: none of them is half there. An error only when the batches' memory cannot be had. */
 err coord_load(struct coord *c);
 
 /* No more events (GROUP_WRONG_COORDINATOR); parked joins and syncs are answered so at once, what
@@ -82,6 +83,10 @@ bool coord_submit(struct coord *c, struct str group_id, struct group_event *even
 void coord_forget(struct coord *c, struct coord_call *call);
 
 /* ---- looking; what is found is valid until the next turn of the loop */
+
+/* The index of the shard that a group is of, whoever is asked; from what never changes while the
+ * process runs. */
+int32_t coord_shard_of(const struct coord *c, struct str group_id);
 
 /* GROUP_OK: events and look-ups of this id make sense here. Else GROUP_INVALID_ID, GROUP_LOADING,
  * GROUP_WRONG_COORDINATOR. */

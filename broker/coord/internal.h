@@ -11,6 +11,7 @@
 #include "broker/log/log.h"
 #include "broker/log/manager.h"
 #include "broker/meta/meta.h"
+#include "broker/shard.h"
 #include "protocol/wire.h"
 
 /* One group with what it takes to run it. Owned by coord.groups. */
@@ -49,7 +50,7 @@ struct coord_load_counts {
 struct coord {
     const struct config *config;      /* borrowed */
     struct meta *meta;                /* borrowed */
-    struct log_manager *logs;         /* borrowed */
+    struct shard *shard;              /* borrowed */
     const struct clock *clock;        /* borrowed */
     struct timers *timers;            /* borrowed */
     const struct diag *diag;          /* borrowed */
@@ -68,8 +69,12 @@ struct coord {
     bool *refused; /* owned array: the records of this partition could not all be read, its groups
                       are not served */
     int32_t refused_count; /* of refused that are true */
-    bool creating;         /* the topic is on its way */
+    bool creating;         /* the topic is on its way: `call` is under way */
     struct list waiting;   /* struct coord_append.wait: for the topic */
+    struct message call;   /* to the first shard, which makes it */
+    err call_result;       /* out of it */
+    bool making;           /* the first shard's: its creation is under way */
+    struct list wanted;    /* the first shard's: struct coord.call, of who waits for that */
 
     struct map calls;        /* token -> struct coord_call (borrowed) */
     uint64_t next_token;     /* > 0 */

@@ -154,7 +154,10 @@ err coord_load(struct coord *c)
     int64_t began_us = clock_mono_us(c->clock);
     err e = buf_reserve(&buf, LOAD_BUFFER_SIZE) ? OK : ERR_MEMORY;
     for (int32_t i = 0; i < c->partition_count && !e; i++) {
-        struct log *log = log_manager_find(c->logs, c->topic_id, i);
+        if (shard_of_internal(c->shard->all, i) != c->shard->index) {
+            continue;
+        }
+        struct log *log = log_manager_find(c->shard->logs, c->topic_id, i);
         err failed = log ? load_log(c, log, &buf, &counts) : ERR_NOT_FOUND;
         if (failed == ERR_MEMORY) {
             e = failed;

@@ -945,7 +945,8 @@ void commit_submit(struct log_manager *m)
 {
     if (m->dead) {
         for (struct list *node; (node = list_pop(&m->dirty));) {
-            log_fail(list_entry(node, struct log, dirty_link), ERR_IO);
+            log_fail_pending(list_entry(node, struct log, dirty_link), ERR_IO); /* the writer has
+                                                                                   the others */
         }
         return;
     }

@@ -58,9 +58,13 @@ enum {
     ROOM_FACTOR = 8, /* a file is made where so many of them would fit */
 };
 
-void journal_path(int number, char path[32])
+void journal_path(const struct journal *j, int number, char path[JOURNAL_PATH_SIZE])
 {
-    snprintf(path, 32, JOURNAL_NAME "%d", number);
+    if (j->shard == 0) {
+        snprintf(path, JOURNAL_PATH_SIZE, JOURNAL_NAME "%d", number);
+    } else {
+        snprintf(path, JOURNAL_PATH_SIZE, JOURNAL_NAME "%d.%d", j->shard, number);
+    }
 }
 
 uint32_t journal_crc(const uint8_t salt[JOURNAL_SALT], const void *group, size_t size)
@@ -69,12 +73,13 @@ uint32_t journal_crc(const uint8_t salt[JOURNAL_SALT], const void *group, size_t
     return crc32c_more(crc32c(salt, JOURNAL_SALT), (const uint8_t *)group + from, size - from);
 }
 
-void journal_init(struct journal *j, struct store *store, const struct diag *diag,
+void journal_init(struct journal *j, struct store *store, const struct diag *diag, int32_t shard,
                   int64_t file_bytes)
 {
     *j = (struct journal){
         .store = store,
         .diag = diag,
+        .shard = shard,
         .file_bytes = file_bytes / JOURNAL_BLOCK * JOURNAL_BLOCK,
         .active = -1,
         .sequence = 1,
@@ -279,9 +284,9 @@ static err write_zeros(struct journal *j, struct store_file *file, int64_t size)
 
 err journal_make_file(struct journal *j, struct journal_file *f)
 {
-    char path[32];
+    char path[JOURNAL_PATH_SIZE];
     struct store *store = j->store;
-    journal_path(f->number, path);
+    journal_path(j, f->number, path);
     int64_t free_bytes;
     int64_t total_bytes;
     check(!f->file);

@@ -1,7 +1,7 @@
 /* journal: what makes the small appends of many partitions durable with one write and one
  * fdatasync: files `rivulet.journal.N` in the data directory, written with zeros and synced once,
- * then used over and over. (No topic's directory can have such a name: those end in -NUMBER.) The
- * format is at the head of journal.c.
+ * then used over and over. (No topic's directory can have such a name: those end in -NUMBER.) Those
+ * of a shard S behind the first are `rivulet.journal.S.N`. The format is at the head of journal.c.
  *
  * A *group* is what one sync makes durable: records of batches, each already written to its
  * segment, and of ends (`partition, durable end`) of partitions whose segments were synced
@@ -25,6 +25,7 @@ enum {
     JOURNAL_SALT = 16,    /* random bytes, of each use of a file */
     JOURNAL_FILES_MAX = 64,
     JOURNAL_KEY = 20, /* topic id and partition, as a map's key */
+    JOURNAL_PATH_SIZE = 48,
 };
 
 enum journal_state {
@@ -48,6 +49,7 @@ struct journal_file {
 struct journal {
     struct store *store;     /* borrowed */
     const struct diag *diag; /* borrowed */
+    int32_t shard;           /* whose files they are */
     int64_t file_bytes;      /* of each file, a multiple of blocks */
     int file_count;          /* at most; 0: there is no journal, or not yet */
     struct journal_file files[JOURNAL_FILES_MAX];
@@ -70,7 +72,7 @@ struct journal_place {
     uint32_t blocks;   /* that it takes */
 };
 
-void journal_init(struct journal *j, struct store *store, const struct diag *diag,
+void journal_init(struct journal *j, struct store *store, const struct diag *diag, int32_t shard,
                   int64_t file_bytes);
 void journal_finish(struct journal *j); /* closes the files; takes a zeroed one */
 
@@ -180,4 +182,4 @@ extern const uint64_t journal_file_magic;
 enum { JOURNAL_GROUP_MAGIC = 0x47524a52 }; /* "RJRG" */
 
 uint32_t journal_crc(const uint8_t salt[JOURNAL_SALT], const void *group, size_t size);
-void journal_path(int number, char path[32]);
+void journal_path(const struct journal *j, int number, char path[JOURNAL_PATH_SIZE]);

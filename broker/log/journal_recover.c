@@ -134,11 +134,13 @@ static void take_file(struct journal *j, const struct journal_file *f, const uin
         if (group_is_valid(f, image + at, size - at, &g) && g.sequence >= *expected) {
             bad = bad || g.sequence > *expected;
             if (bad && !r->rotten) {
+                char path[JOURNAL_PATH_SIZE];
+                journal_path(j, f->number, path);
                 r->rotten = true;
                 r->rot = (struct journal_spot){f->number, at};
                 diag_log(j->diag, DIAG_ERROR, "journal_rotten",
-                         "file=" JOURNAL_NAME "%d position=%lld sequence=%llu", f->number,
-                         (long long)at, (unsigned long long)g.sequence);
+                         "file=%s position=%lld sequence=%llu", path, (long long)at,
+                         (unsigned long long)g.sequence);
             }
             take_group(r, image + at, &g);
             *expected = g.sequence + 1;
@@ -156,13 +158,13 @@ static void take_file(struct journal *j, const struct journal_file *f, const uin
 
 static void each_entry(void *arg, const struct store_entry *entry)
 {
-    static const struct str prefix = {JOURNAL_NAME, sizeof JOURNAL_NAME - 1};
     struct journal *j = arg;
+    char first[JOURNAL_PATH_SIZE];
     int64_t number;
-    if (!entry->is_dir && entry->name.len > prefix.len &&
-        memcmp(entry->name.ptr, prefix.ptr, prefix.len) == 0 &&
-        !str_to_int64((struct str){entry->name.ptr + prefix.len, entry->name.len - prefix.len},
-                      &number) &&
+    journal_path(j, 0, first);
+    size_t before = strlen(first) - 1; /* the number's characters are the last ones */
+    if (!entry->is_dir && entry->name.len > before && memcmp(entry->name.ptr, first, before) == 0 &&
+        !str_to_int64((struct str){entry->name.ptr + before, entry->name.len - before}, &number) &&
         number >= 0 && number < JOURNAL_FILES_MAX) {
         j->files[number].state = JOURNAL_MAKING; /* there, to be looked at */
     }
@@ -184,8 +186,8 @@ static err look_at_file(struct journal *j, struct journal_file *f, int64_t *ret_
     struct store *store = j->store;
     struct journal_header h = {0};
     size_t got = 0;
-    char path[32];
-    journal_path(f->number, path);
+    char path[JOURNAL_PATH_SIZE];
+    journal_path(j, f->number, path);
     err e = store->ops->open(store->ctx, path, STORE_WRITE, &f->file);
     e = e ? e : store->ops->size(store->ctx, f->file, ret_size);
     e = e ? e : store->ops->read(store->ctx, f->file, &h, sizeof h, 0, &got);
@@ -274,13 +276,13 @@ err journal_recycle(struct journal *j, int file_count)
     for (int i = 0; !e && i < JOURNAL_FILES_MAX; i++) {
         struct journal_file *f = &j->files[i];
         int64_t size = 0;
-        char path[32];
+        char path[JOURNAL_PATH_SIZE];
         if (!f->file) {
             continue;
         }
         e = store->ops->size(store->ctx, f->file, &size);
         if (!e && (i >= file_count || size != j->file_bytes)) {
-            journal_path(i, path);
+            journal_path(j, i, path);
             store->ops->close(store->ctx, f->file);
             f->file = NULL;
             f->state = JOURNAL_NONE;

@@ -27,7 +27,8 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     list_init(&m->written);
     list_init(&m->unsynced);
     list_init(&m->recorded);
-    journal_init(&m->journal, options->store, options->diag, options->journal_file_bytes);
+    journal_init(&m->journal, options->store, options->diag, options->shard,
+                 options->journal_file_bytes);
     list_init(&m->lru);
     list_init(&m->removals);
     list_init(&m->to_clean);
@@ -105,7 +106,6 @@ err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id
 /* ---- strays */
 
 struct strays {
-    struct log_manager *m;
     struct map owned; /* directory -> something */
     struct buf names; /* each with its 0 */
 };
@@ -132,24 +132,35 @@ static void each_stray(void *arg, const struct store_entry *entry)
     }
 }
 
-err log_manager_remove_strays(struct log_manager *m)
+static void note_owned(struct strays *s, const struct log_manager *m)
 {
-    struct store *store = m->o.store;
-    struct strays s = {.m = m};
-    map_init(&s.owned, m->logs.seed);
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
         struct log *log = map_value(e);
-        check(!map_put_str(&s.owned, str_of(log->dir), log));
+        check(!map_put_str(&s->owned, str_of(log->dir), log));
+    }
+}
+
+err log_manager_remove_strays(struct log_manager *const *all, int32_t count)
+{
+    struct store *store = all[0]->o.store;
+    struct strays s = {0};
+    bool unclean = false;
+    map_init(&s.owned, all[0]->logs.seed);
+    for (int32_t i = 0; i < count; i++) {
+        note_owned(&s, all[i]);
+        unclean = unclean || all[i]->unclean;
     }
     err e = store->ops->list(store->ctx, "", each_stray, &s);
     for (size_t at = 0; !e && at < s.names.len; at += strlen(s.names.ptr + at) + 1) {
         const char *name = s.names.ptr + at;
-        diag_log(m->o.diag, DIAG_INFO, "stray_removed", "dir=%s", name);
+        diag_log(all[0]->o.diag, DIAG_INFO, "stray_removed", "dir=%s", name);
         e = remove_tree(store, name);
     }
-    e = e ? e : offset_files_mend(m);
+    for (int32_t i = 0; i < count && !e; i++) {
+        e = offset_files_mend(all[i]);
+    }
     if (!e &&
-        (m->unclean || s.names.len)) { /* entries that a crash left un-synced count from here on */
+        (unclean || s.names.len)) { /* entries that a crash left un-synced count from here on */
         e = store->ops->sync_dir(store->ctx, "");
     }
     map_finish(&s.owned);
@@ -269,8 +280,7 @@ void log_manager_create_log(struct log_manager *m, struct str topic, struct uuid
     c->work.run = create_run;
     c->work.done = create_done;
     unsigned files = offset_files_naming(m, log->dir);
-    if (files || checkpoint_is_at(m, log->dir)) { /* of a topic that had this name before */
-        /* The reader keeps its order: a checkpoint of the old one is over then too. */
+    if (files) { /* of a topic that had this name before */
         c->wait = (struct offset_files_wait){.files = files, .done = name_is_free};
         offset_files_write(m, &c->wait);
     } else {
@@ -406,6 +416,11 @@ void log_manager_set_room(struct log_manager *m, int64_t bytes)
 bool log_manager_is_tight(const struct log_manager *m)
 {
     return m->room_bytes >= 0;
+}
+
+int32_t log_manager_leader_epoch(const struct log_manager *m)
+{
+    return m->o.leader_epoch;
 }
 
 int64_t log_manager_total_bytes(const struct log_manager *m)

@@ -17,14 +17,15 @@
 struct log_manager;
 
 struct log_manager_options {
-    struct store *store;        /* borrowed; data directory, locked by the owner */
-    const struct clock *clock;  /* borrowed */
-    const struct diag *diag;    /* borrowed */
-    struct timers *timers;      /* borrowed; the shard's */
-    struct worker *writer;      /* borrowed: segment writes, creation, deletion */
-    struct worker *syncer;      /* borrowed: fdatasync */
-    struct worker *reader;      /* borrowed: cold reads and look-ups */
-    int32_t leader_epoch;       /* of every partition: the data directory's start number */
+    struct store *store;       /* borrowed; data directory, locked by the owner */
+    const struct clock *clock; /* borrowed */
+    const struct diag *diag;   /* borrowed */
+    struct timers *timers;     /* borrowed; the shard's */
+    struct worker *writer;     /* borrowed: segment writes, creation, deletion */
+    struct worker *syncer;     /* borrowed: fdatasync */
+    struct worker *reader;     /* borrowed: cold reads and look-ups */
+    int32_t shard;        /* of the data directory's; the first one's own files have no number */
+    int32_t leader_epoch; /* of every partition: the data directory's start number */
     int64_t journal_file_bytes; /* rivulet.journal.file.bytes */
     int journal_files;          /* rivulet.journal.files; 0: no journal, segments are synced */
     int max_open_files; /* segment files held open at once; least recently used are closed */
@@ -49,8 +50,8 @@ err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id
                          const struct log_config *config, bool clean);
 
 /* Renames away and removes the directories of partitions that no opened log owns (topics deleted
- * before the stop). */
-err log_manager_remove_strays(struct log_manager *m);
+ * before the stop). `all`: the managers of every shard of the data directory. */
+err log_manager_remove_strays(struct log_manager *const *all, int32_t count);
 
 /* Every log is open: the start ends. What the journal held is in the segments, and its files are
  * free again. Without this call there is no journal. */
@@ -90,4 +91,5 @@ bool log_manager_stopped_clean(const struct log_manager *m); /* in `done` and be
 void log_manager_set_room(struct log_manager *m, int64_t bytes);
 bool log_manager_is_tight(const struct log_manager *m);
 
+int32_t log_manager_leader_epoch(const struct log_manager *m); /* of every partition */
 int64_t log_manager_total_bytes(const struct log_manager *m);

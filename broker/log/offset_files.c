@@ -17,10 +17,23 @@
 #include "base/mem.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 
 static const char *const names[OFFSET_FILES] = {"recovery-point-offset-checkpoint",
                                                 "log-start-offset-checkpoint",
                                                 "replication-offset-checkpoint"};
+
+enum { NAME_SIZE = 64 };
+
+/* Each shard has files of its own, as it alone knows how far its logs are. */
+static void file_name(const struct log_manager *m, int file, char name[NAME_SIZE])
+{
+    if (m->o.shard == 0) {
+        snprintf(name, NAME_SIZE, "%s", names[file]);
+    } else {
+        snprintf(name, NAME_SIZE, "%s.%d", names[file], m->o.shard);
+    }
+}
 
 void offset_files_init(struct log_manager *m)
 {
@@ -52,13 +65,15 @@ err offset_files_read(struct log_manager *m)
         return OK;
     }
     for (int i = 0; i < OFFSET_FILES; i++) {
-        err e = offsets_file_read(m->o.store, names[i], &f->there[i]);
+        char name[NAME_SIZE];
+        file_name(m, i, name);
+        err e = offsets_file_read(m->o.store, name, &f->there[i]);
         /* Rot there costs a scan, and brings deleted records back. What cannot be read now may be
          * there at the next try. */
         failed = e && e != ERR_NOT_FOUND && e != ERR_CORRUPT ? e : failed;
         if (e && e != ERR_NOT_FOUND) {
-            diag_log(m->o.diag, DIAG_WARN, "checkpoint_unreadable", "file=%s error=\"%s\"",
-                     names[i], err_text(e));
+            diag_log(m->o.diag, DIAG_WARN, "checkpoint_unreadable", "file=%s error=\"%s\"", name,
+                     err_text(e));
         }
     }
     f->read = failed == OK;
@@ -132,7 +147,9 @@ static err replace_all(struct log_manager *m) /* worker, or the start */
     err e = OK;
     for (int i = 0; i < OFFSET_FILES && !e; i++) {
         if (f->files & 1u << i) {
-            e = store_replace_file(m->o.store, names[i], f->text[i].ptr, f->text[i].len);
+            char name[NAME_SIZE];
+            file_name(m, i, name);
+            e = store_replace_file(m->o.store, name, f->text[i].ptr, f->text[i].len);
         }
     }
     return e;

@@ -28,6 +28,7 @@ struct removal {
     int64_t delay_ms;
     struct list link; /* in the log's removals until a segment is renamed; then in the manager's,
                          while the timer is armed */
+    struct offset_files_wait wait; /* for a checkpoint that is at the directory's old name */
     err result;
 };
 
@@ -179,19 +180,10 @@ static bool segment_renamed(struct removal *r)
     return true;
 }
 
-static void rename_done(struct work *work)
+static void renamed(struct removal *r)
 {
-    struct removal *r = list_entry(work, struct removal, work);
-    struct log_manager *m = r->m;
     struct log *log = r->log;
-    if (r->result) {
-        diag_log(m->o.diag, DIAG_WARN, "removal_failed", "dir=%s error=\"%s\"", r->dir,
-                 err_text(r->result));
-    }
-    if (r->base_offset >= 0 && !segment_renamed(r)) {
-        manager_work_done(m);
-        return;
-    }
+    struct log_manager *m = r->m;
     if (r->base_offset < 0 && log->destroy_done) {
         void (*done)(void *, err) = log->destroy_done;
         log->destroy_done = NULL;
@@ -204,6 +196,29 @@ static void rename_done(struct work *work)
     } else {
         list_push(&m->removals, &r->link);
         timer_arm(m->o.timers, &r->timer, clock_after_ms(m->o.clock, r->delay_ms));
+    }
+}
+
+static void checkpoint_is_past(struct offset_files_wait *w, err e)
+{
+    (void)e; /* of no file */
+    renamed(list_entry(w, struct removal, wait));
+}
+
+static void rename_done(struct work *work)
+{
+    struct removal *r = list_entry(work, struct removal, work);
+    struct log_manager *m = r->m;
+    if (r->result) {
+        diag_log(m->o.diag, DIAG_WARN, "removal_failed", "dir=%s error=\"%s\"", r->dir,
+                 err_text(r->result));
+    }
+    if (r->base_offset < 0 && checkpoint_is_at(m, r->dir)) {
+        /* The name is free, for any shard, when that is over too: the reader keeps its order. */
+        r->wait = (struct offset_files_wait){.done = checkpoint_is_past};
+        offset_files_write(m, &r->wait);
+    } else if (r->base_offset < 0 || segment_renamed(r)) {
+        renamed(r);
     }
     manager_work_done(m);
 }

@@ -211,8 +211,6 @@ static void logs_go_on(struct change *c)
 {
     struct meta *m = c->meta;
     struct topic *t = &c->entry->topic;
-    struct log_config config;
-    topic_log_config(t->config, t->internal, &config);
     if (c->kind == CHANGE_ALTER) {
         set_log_configs(m, t);
         change_finish(c);
@@ -222,15 +220,9 @@ static void logs_go_on(struct change *c)
     int32_t end = adds(c) ? c->partition_count : t->partition_count;
     while (!stop && c->outstanding < LOGS_AT_ONCE && c->next_partition < end) {
         int32_t p = c->next_partition++;
-        if (!makes_logs(c) && !log_manager_find(m->options.logs, t->id, p)) {
-            continue; /* what is undone did not come as far as this one */
-        }
-        c->outstanding++;
-        if (makes_logs(c)) {
-            log_manager_create_log(m->options.logs, t->name, t->id, p, &config, log_done, c);
-        } else {
-            log_manager_destroy_log(m->options.logs, t->id, p, log_done, c);
-        }
+        bool done = makes_logs(c) ? log_order_create(m, t, p, log_done, c)
+                                  : log_order_destroy(m, t, p, log_done, c);
+        c->outstanding += !done;
     }
     if (c->outstanding == 0) {
         logs_done(c);
@@ -293,7 +285,7 @@ err meta_check_settings(const struct meta *m, const struct topic *t,
 /* What is left of a full disk is not for new logs. */
 static err check_room(const struct meta *m, struct buf *text)
 {
-    if (log_manager_is_tight(m->options.logs)) {
+    if (log_manager_is_tight(home_shard(m)->logs)) {
         buf_printf(text, "the disk is full");
         return ERR_NO_SPACE;
     }
@@ -540,4 +532,5 @@ void changes_finish(struct meta *m)
             change_free(list_entry(node, struct change, link));
         }
     }
+    log_orders_finish(m);
 }

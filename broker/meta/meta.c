@@ -91,8 +91,10 @@ static err open_logs(struct meta *m)
         struct log_config config;
         topic_log_config(e->topic.config, e->topic.internal, &config);
         for (int32_t p = 0; p < e->topic.partition_count; p++) {
-            err failed = log_manager_open_log(m->options.logs, e->topic.name, e->topic.id, p,
-                                              &config, m->options.clean);
+            struct shards *all = m->options.shards;
+            struct log_manager *logs = all->list[topic_shard(&e->topic, p, all)].logs;
+            err failed = log_manager_open_log(logs, e->topic.name, e->topic.id, p, &config,
+                                              m->options.clean);
             if (failed != OK) {
                 diag_log(m->options.diag, DIAG_ERROR, "partition_not_opened",
                          "topic=%s partition=%d error=\"%s\"", e->name, p, err_text(failed));
@@ -102,6 +104,23 @@ static err open_logs(struct meta *m)
         entry_show(m, e);
     }
     return OK;
+}
+
+/* Directories come after the record that names their topic: where there is no record, nobody's
+ * directories are ours to remove. */
+static err end_start(struct meta *m)
+{
+    const struct shards *all = m->options.shards;
+    struct log_manager **logs = mem_need((size_t)all->count * sizeof(struct log_manager *));
+    for (int32_t i = 0; i < all->count; i++) {
+        logs[i] = all->list[i].logs;
+    }
+    err e = log_end_offset(m->log) > 0 ? log_manager_remove_strays(logs, all->count) : OK;
+    for (int32_t i = 0; i < all->count && e == OK; i++) {
+        e = log_manager_opened(logs[i]);
+    }
+    mem_free(logs);
+    return e;
 }
 
 err meta_open(const struct meta_options *options, struct meta **ret_meta)
@@ -114,22 +133,19 @@ err meta_open(const struct meta_options *options, struct meta **ret_meta)
     map_init(&m->folded, rng_next(&m->rng));
     list_init(&m->waiting);
     list_init(&m->started);
+    list_init(&m->orders);
     list_init(&m->id_waits);
     struct log_config config;
+    struct log_manager *logs = home_shard(m)->logs;
     meta_log_config(options->config, &config);
-    err e = log_manager_open_log(options->logs, str_of(meta_log_name), meta_log_id, 0, &config,
-                                 options->clean);
+    err e =
+        log_manager_open_log(logs, str_of(meta_log_name), meta_log_id, 0, &config, options->clean);
     if (e == OK) {
-        m->log = log_manager_find(options->logs, meta_log_id, 0);
+        m->log = log_manager_find(logs, meta_log_id, 0);
         e = replay(m);
     }
     e = e == OK ? open_logs(m) : e;
-    /* Directories come after the record that names their topic: where there is no record, nobody's
-     * directories are ours to remove. */
-    if (e == OK && log_end_offset(m->log) > 0) {
-        e = log_manager_remove_strays(options->logs);
-    }
-    e = e == OK ? log_manager_opened(options->logs) : e;
+    e = e == OK ? end_start(m) : e;
     if (e != OK) {
         meta_destroy(m);
         return e;
@@ -153,15 +169,6 @@ void meta_destroy(struct meta *m)
     map_finish(&m->folded);
     mem_free(m->sorted);
     mem_free(m);
-}
-
-void set_log_configs(struct meta *m, const struct topic *t)
-{
-    struct log_config config;
-    topic_log_config(t->config, t->internal, &config);
-    for (int32_t p = 0; p < t->partition_count; p++) {
-        log_set_config(log_manager_find(m->options.logs, t->id, p), &config);
-    }
 }
 
 void meta_set_config(struct meta *m, const struct config *config)

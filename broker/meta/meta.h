@@ -6,6 +6,11 @@
  * code that replays the log at start; only then are a topic's logs made, and only when they are
  * there is the topic found by meta_find: a topic that a client sees can be produced to. Likewise
  * partition_count grows when the logs of the new partitions are there.
+ *
+ * Changes are the first shard's: it alone calls what submits one, and its logs have the metadata
+ * log. What looks (meta_find and its kin, the settings in a topic) is asked by every shard: they
+ * read the owner's memory, which they may while all of them are on one thread. With threads each
+ * is to look into an immutable snapshot of its own, swapped whole; nothing else changes then.
  */
 #pragma once
 
@@ -14,6 +19,7 @@
 #include "base/rand.h"
 #include "broker/config.h"
 #include "broker/log/manager.h"
+#include "broker/shard.h"
 
 struct meta;
 
@@ -29,7 +35,7 @@ struct topic {
 
 struct meta_options {
     struct store *store;         /* borrowed */
-    struct log_manager *logs;    /* borrowed */
+    struct shards *shards;       /* borrowed; each has its logs */
     const struct clock *clock;   /* borrowed */
     const struct diag *diag;     /* borrowed */
     const struct config *config; /* borrowed snapshot; meta_set_config swaps it */
@@ -41,6 +47,8 @@ struct meta_options {
  * what a crash left unmade), removes strays. */
 err meta_open(const struct meta_options *options, struct meta **ret_meta);
 void meta_destroy(struct meta *m); /* takes NULL */
+
+int32_t topic_shard(const struct topic *t, int32_t partition, const struct shards *shards);
 
 struct topic *meta_find(const struct meta *m, struct str name);   /* ready topics only; NULL */
 struct topic *meta_find_id(const struct meta *m, struct uuid id); /* likewise */

@@ -38,6 +38,7 @@ struct meta {
     int64_t config_number;        /* raised by every new configuration */
     struct list waiting;          /* changes whose topic is changing */
     struct list started;          /* changes under way */
+    struct list orders;           /* to shards, under way: struct log_order */
     int64_t next_producer_id;     /* to give */
     int64_t reserved_producer_id; /* durable: ids below it may be given */
     int64_t wanted_producer_id;   /* what the append under way reserves; 0 = none */
@@ -53,6 +54,16 @@ void entry_destroy(struct meta *m, struct entry *e); /* out of every map, and fr
 struct entry *entry_find_twin(const struct meta *m,
                               struct str name); /* the same name, '.' and '_' counting as one */
 
+struct shard *home_shard(const struct meta *m); /* meta's own */
+
+/* What a shard is to do with a log of its own (logs.c). True: it is done, with no error. False:
+ * `done` comes, later. */
+typedef void log_order_done(void *ctx, err e);
+bool log_order_create(struct meta *m, const struct topic *t, int32_t partition,
+                      log_order_done *done, void *ctx);
+bool log_order_destroy(struct meta *m, const struct topic *t, int32_t partition,
+                       log_order_done *done, void *ctx);
 void set_log_configs(struct meta *m, const struct topic *t); /* its settings, to all of its logs */
+void log_orders_finish(struct meta *m);                      /* none may be on its way */
 void changes_finish(struct meta *m); /* drops what is under way, without a word */
 void ids_finish(struct meta *m);

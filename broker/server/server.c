@@ -18,6 +18,7 @@
 #include "broker/net/net.h"
 #include "broker/server/identity.h"
 #include "broker/server/room.h"
+#include "broker/shard.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -77,6 +78,7 @@ struct server {
     struct metrics metrics;
     struct batch_scratch scratch;
     struct rng rng;
+    struct shards shards; /* of one: no message is ever on its way */
     struct log_manager *logs;
     struct meta *meta;
     struct coord *coord;
@@ -470,9 +472,12 @@ static err open_logs(struct server *s)
         .ctx = s,
     };
     s->logs = log_manager_create(&logs);
+    struct shard *shard = &s->shards.list[0];
+    shard->logs = s->logs;
+    shard->env = &s->env;
     const struct meta_options meta = {
         .store = s->store,
-        .logs = s->logs,
+        .shards = &s->shards,
         .clock = s->o.clock,
         .diag = s->o.diag,
         .config = s->config,
@@ -487,13 +492,14 @@ static err open_logs(struct server *s)
     const struct coord_options coord = {
         .config = s->config,
         .meta = s->meta,
-        .logs = s->logs,
+        .shard = shard,
         .clock = s->o.clock,
         .timers = &s->timers,
         .diag = s->o.diag,
         .seed = rng_next(&s->rng),
     };
     s->coord = coord_create(&coord);
+    shard->coord = s->coord;
     e = coord_load(s->coord);
     if (e) {
         diag_log(s->o.diag, DIAG_ERROR, "start_failed", "what=groups error=\"%s\"", err_text(e));
@@ -508,6 +514,7 @@ static void fill_env(struct server *s)
     s->env = (struct api_env){
         .config = s->config,
         .meta = s->meta,
+        .shard = &s->shards.list[0],
         .logs = s->logs,
         .coord = s->coord,
         .store = s->store,
@@ -725,6 +732,7 @@ err server_start(const struct server_options *options, struct server **ret_serve
     s->budget = (struct budget){
         .limit_bytes = (size_t)s->config->memory_max_bytes, .freed = budget_freed, .ctx = s};
     open_handles(s);
+    shards_init(&s->shards, 1);
     s->writer = worker_thread_create("writer", wake_loop, s);
     s->syncer = worker_thread_create("syncer", wake_loop, s);
     s->reader = worker_thread_create("reader", wake_loop, s);
@@ -794,6 +802,7 @@ void server_destroy(struct server *s)
     coord_destroy(s->coord);
     meta_destroy(s->meta);
     log_manager_destroy(s->logs);
+    shards_finish(&s->shards);
     worker_thread_destroy(s->writer);
     worker_thread_destroy(s->syncer);
     worker_thread_destroy(s->reader);

@@ -53,10 +53,15 @@ static struct uuid topic_id(struct broker_client *c)
     return t ? t->id : none;
 }
 
+static const struct group *group_called(const struct broker_client *c, struct str id)
+{
+    return coord_find(broker_kit_coord(c->k, id), id);
+}
+
 static const struct group *some_group(struct broker_client *c)
 {
-    const struct group *g = coord_find(c->k->coord, STR("g"));
-    return g && chance(c, 80) ? g : coord_find(c->k->coord, STR("h"));
+    const struct group *g = group_called(c, STR("g"));
+    return g && chance(c, 80) ? g : group_called(c, STR("h"));
 }
 
 /* Borrowed from the group until something happens to it: it is encoded at once. */
@@ -345,8 +350,8 @@ static int32_t ask(struct broker_client *c, const struct wire_api *api, int16_t 
 
 static void connect_if_needed(struct broker_client *c)
 {
-    if (!c->k->session) {
-        c->k->out.len = 0;
+    if (!c->k->conn.session) {
+        c->k->conn.out.len = 0;
         c->read = 0;
         for (size_t i = 0; i < c->asked_count; i++) {
             c->asked[i].open = false; /* went with the connection */
@@ -384,7 +389,7 @@ void broker_client_send(struct broker_client *c, const void *frame, size_t size)
     connect_if_needed(c);
     broker_client_look(c);
     broker_kit_send(c->k, frame, size);
-    c->read = c->k->out.len; /* may be anything */
+    c->read = c->k->conn.out.len; /* may be anything */
 }
 
 /* ---- looking ---- */
@@ -411,7 +416,7 @@ static void look_at(struct broker_client *c, const uint8_t *p, size_t size)
 
 void broker_client_look(struct broker_client *c)
 {
-    const struct buf *out = &c->k->out;
+    const struct buf *out = &c->k->conn.out;
     while (out->len - c->read >= FRAME_SIZE_BYTES) {
         const uint8_t *p = (const uint8_t *)out->ptr + c->read;
         size_t size = get_be32(p);

@@ -20,7 +20,7 @@ struct broker_client {
     struct broker_question *asked; /* owned; by correlation id */
     size_t asked_count;
     size_t asked_size;
-    size_t read;    /* bytes of the kit's out that were looked at */
+    size_t read;    /* bytes of the kit's conn.out that were looked at */
     size_t answers; /* looked at */
 };
 

@@ -52,9 +52,9 @@ void log_kit_init(struct log_kit *k, uint64_t seed)
     }
 }
 
-static void take_salt(struct log_kit *k)
+void log_kit_sabotage(struct log_kit *k)
 {
-    for (int i = 0; k->m && i < JOURNAL_FILES_MAX; i++) {
+    for (int i = 0; k->has_no_salt && k->m && i < JOURNAL_FILES_MAX; i++) {
         memset(k->m->journal.files[i].salt, 0, JOURNAL_SALT);
     }
 }
@@ -63,9 +63,7 @@ void log_kit_work(struct log_kit *k)
 {
     struct sim_worker *const all[] = {&k->writer, &k->syncer, &k->reader};
     do {
-        if (k->has_no_salt) { /* before anything is written with it */
-            take_salt(k);
-        }
+        log_kit_sabotage(k);
     } while (sim_workers_step(all, 3, &k->rng));
 }
 
@@ -91,10 +89,9 @@ static void clear_journal(struct journal *j)
     }
 }
 
-void log_kit_create(struct log_kit *k, bool clean)
+struct log_manager_options log_kit_options(struct log_kit *k)
 {
-    k->epoch++;
-    const struct log_manager_options o = {
+    return (struct log_manager_options){
         .store = sim_store_store(k->sim),
         .clock = &k->clock.clock,
         .diag = &k->diag,
@@ -113,6 +110,12 @@ void log_kit_create(struct log_kit *k, bool clean)
         .scrub_interval_ms = k->scrub_interval_ms,
         .compact_memory_bytes = k->compact_memory_bytes,
     };
+}
+
+void log_kit_create(struct log_kit *k, bool clean)
+{
+    k->epoch++;
+    const struct log_manager_options o = log_kit_options(k);
     k->m = log_manager_create(&o);
     if (k->clears_journal && !clean) {
         clear_journal(&k->m->journal);
@@ -132,7 +135,7 @@ err log_kit_start(struct log_kit *k, int logs, bool clean)
             return e;
         }
     }
-    err e = log_manager_remove_strays(k->m);
+    err e = log_manager_remove_strays(&k->m, 1);
     e = e ? e : log_manager_opened(k->m);
     if (e) {
         log_manager_destroy(k->m);

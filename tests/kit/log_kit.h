@@ -42,8 +42,10 @@ struct log_kit {
 void log_kit_init(struct log_kit *k, uint64_t seed);
 void log_kit_finish(struct log_kit *k);
 
+struct log_manager_options log_kit_options(struct log_kit *k); /* of its manager, of this start */
 void log_kit_create(struct log_kit *k, bool clean); /* the manager alone, without a log */
 void log_kit_work(struct log_kit *k);               /* until the workers are idle */
+void log_kit_sabotage(struct log_kit *k); /* before a worker's step: what `has_no_salt` asks for */
 err log_kit_start(struct log_kit *k, int logs,
                   bool clean); /* opens them; what is not there is made */
 void log_kit_drain(struct log_kit *k);

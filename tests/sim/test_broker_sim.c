@@ -1,5 +1,6 @@
-/* A broker without a network and a client that asks for anything, while disks fill, operations
- * fail, the process is killed and the power goes. All of it follows from one seed.
+/* A broker without a network, of one to three shards, and a client that asks for anything, while
+ * disks fill, operations fail, the process is killed and the power goes. All of it follows from one
+ * seed.
  *
  * What must hold:
  *   - every answer is one of its API and version, whole, and for a question that was asked
@@ -8,23 +9,20 @@
  *   - a start on a disk with room never fails, and after a clean stop topics, groups and offsets
  * are as they were (a topic whose creation could be neither finished nor undone may come to be)
  *
- * SEED=n runs that seed alone; RUNS=n sets how many are run, FIRST=n from which on. A failure
- * prints its seed.
+ * And: a broker of several shards answers what one of a single shard does, byte for byte.
+ *
+ * SHARDS=n says how many there are, else the seed does. SEED=n runs that seed alone; RUNS=n sets
+ * how many are run, FIRST=n from which on. A failure prints its seed.
  */
 #include "base/check.h"
 #include "base/mem.h"
+#include "gen/apis.h"
 #include "tests/kit/broker_client.h"
+#include "tests/kit/seeds.h"
 
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
+#include <string.h>
 
 enum { STEPS = 150, PROMISES = 8 };
 
@@ -57,7 +55,8 @@ static void start(struct world *w, bool clean)
 static void look_at_promises(struct world *w)
 {
     for (int i = 0; i < w->promise_count; i++) {
-        struct log *log = log_manager_find(w->k.logs.m, w->promises[i].topic, 0);
+        const struct topic *t = meta_find_id(w->k.meta, w->promises[i].topic);
+        struct log *log = t ? broker_kit_log(&w->k, t, 0) : NULL;
         check(!log || log_high_watermark(log) >= w->promises[i].end); /* or it was deleted */
     }
 }
@@ -72,6 +71,23 @@ static void crash(struct world *w)
     look_at_promises(w);
 }
 
+/* Of all shards, one after the other. */
+static const struct group *next_group(struct world *w, const struct group *g)
+{
+    int32_t shard = g ? coord_shard_of(w->k.coord, g->id) : 0;
+    g = g ? coord_group_next(w->k.shard[shard].coord, g)
+          : coord_group_first(w->k.shard[shard].coord);
+    while (!g && ++shard < w->k.shard_count) {
+        g = coord_group_first(w->k.shard[shard].coord);
+    }
+    return g;
+}
+
+static const struct group *first_group(struct world *w)
+{
+    return next_group(w, NULL);
+}
+
 /* What is lasting, as text: a clean stop and a start must not change it. */
 static void describe(struct world *w, struct buf *out)
 {
@@ -79,15 +95,14 @@ static void describe(struct world *w, struct buf *out)
         const struct topic *t = meta_topic_at(w->k.meta, i);
         buf_printf(out, "topic %.*s v%d", STR_ARG(t->name), t->version);
         for (int32_t p = 0; p < t->partition_count; p++) {
-            struct log *log = log_manager_find(w->k.logs.m, t->id, p);
+            struct log *log = broker_kit_log(&w->k, t, p);
             check(log);
             buf_printf(out, " %lld..%lld", (long long)log_start_offset(log),
                        (long long)log_high_watermark(log));
         }
         buf_printf(out, "\n");
     }
-    for (const struct group *g = coord_group_first(w->k.coord); g;
-         g = coord_group_next(w->k.coord, g)) {
+    for (const struct group *g = first_group(w); g; g = next_group(w, g)) {
         if ((!g->metadata && g->offset_count == 0) ||
             meta_find(w->k.meta, STR(COORD_TOPIC))->version > 1) {
             continue; /* nothing of it is lasting; somebody gave the offsets topic a retention */
@@ -174,7 +189,7 @@ static void restart(struct world *w)
 static void append(struct world *w)
 {
     const struct topic *t = meta_find(w->k.meta, STR("t"));
-    struct log *log = t ? log_manager_find(w->k.logs.m, t->id, 0) : NULL;
+    struct log *log = t ? broker_kit_log(&w->k, t, 0) : NULL;
     struct log_kit_append a;
     if (!log || w->promise_count == PROMISES) {
         return;
@@ -232,13 +247,13 @@ static void step(struct world *w)
     if (sim_store_is_down(w->k.logs.sim)) {
         crash(w);
     }
-    for (const struct group *g = coord_group_first(w->k.coord); g;
-         g = coord_group_next(w->k.coord, g)) {
+    for (const struct group *g = first_group(w); g; g = next_group(w, g)) {
         group_verify(g);
+        check(coord_find(broker_kit_coord(&w->k, g->id), g->id) == g);
     }
 }
 
-static void run(uint64_t seed, uint64_t *ret_answers)
+static uint64_t run(uint64_t seed)
 {
     /* Cleaning is made frequent, in maps that hold one key, a few, or all. */
     static const char *const rolls[] = {"rivulet.log.compact.roll.bytes=1",
@@ -256,9 +271,11 @@ static void run(uint64_t seed, uint64_t *ret_answers)
         seed % 2 ? "log.cleaner.delete.retention.ms=0" : "log.cleaner.delete.retention.ms=30000",
         seed % 4 ? "log.cleaner.min.cleanable.ratio=0.2" : "log.cleaner.min.cleanable.ratio=0",
         NULL};
+    const char *shards = getenv("SHARDS");
     struct world *w = mem_need_zero(1, sizeof *w);
     rng_init(&w->rng, seed);
     broker_kit_init(&w->k, seed, sets);
+    w->k.shard_count = shards ? atoi(shards) : (int32_t)(seed % BROKER_KIT_SHARDS) + 1;
     broker_client_init(&w->c, &w->k, seed + 1);
     w->k.logs.printed = getenv("PRINT") != NULL;
     start(w, false);
@@ -266,63 +283,108 @@ static void run(uint64_t seed, uint64_t *ret_answers)
         step(w);
     }
     restart(w);
-    *ret_answers += w->c.answers;
+    uint64_t answers = w->c.answers;
     broker_client_finish(&w->c);
     broker_kit_finish(&w->k);
     mem_free(w);
-}
-
-/* A broken check ends the process: each run has one of its own, so that the seed can be told. */
-static bool run_apart(uint64_t seed, uint64_t *ret_answers)
-{
-    int pipes[2];
-    if (pipe(pipes)) {
-        return false;
-    }
-    pid_t child = fork();
-    if (child == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        signal(SIGABRT, SIG_DFL);
-        signal(SIGILL, SIG_DFL);
-        signal(SIGSEGV, SIG_DFL);
-        uint64_t answers = 0;
-        run(seed, &answers);
-        bool told = write(pipes[1], &answers, sizeof answers) == sizeof answers;
-        fflush(NULL);
-        exit(told ? 0 : 1);
-    }
-    close(pipes[1]);
-    uint64_t answers = 0;
-    bool good = read(pipes[0], &answers, sizeof answers) == sizeof answers;
-    int status = 0;
-    good = waitpid(child, &status, 0) == child && WIFEXITED(status) && !WEXITSTATUS(status) && good;
-    close(pipes[0]);
-    *ret_answers += answers;
-    return good;
+    return answers;
 }
 
 static void a_broker_keeps_its_word_whatever_happens(void **state)
 {
     (void)state;
-    const char *seed = getenv("SEED");
-    const char *runs = getenv("RUNS");
-    const char *from = getenv("FIRST");
-    uint64_t first = seed ? strtoull(seed, NULL, 10) : from ? strtoull(from, NULL, 10) : 1;
-    uint64_t count = seed ? 1 : runs ? strtoull(runs, NULL, 10) : 300;
-    uint64_t answers = 0;
-    for (uint64_t i = first; i < first + count; i++) {
-        if (!run_apart(i, &answers)) {
-            fail_msg("SEED=%llu", (unsigned long long)i);
+    seeds_run(run, 300, 20);
+}
+
+/* ---- several shards, and one */
+
+struct twin {
+    struct broker_kit k;
+    struct broker_client c;
+};
+
+static void twin_start(struct twin *t, uint64_t seed, int32_t shards)
+{
+    static const char *const sets[] = {"offsets.topic.num.partitions=5", "num.partitions=3",
+                                       "rivulet.partitions.max=40", NULL};
+    broker_kit_init(&t->k, seed, sets);
+    broker_client_init(&t->c, &t->k, seed + 1);
+    t->k.shard_count = shards;
+    check(broker_kit_start(&t->k, false) == OK);
+}
+
+static void twin_end(struct twin *t)
+{
+    broker_client_finish(&t->c);
+    broker_kit_finish(&t->k);
+}
+
+/* Members' ids are random, and would be asked with from then on. */
+static bool is_asked(const struct api_row *row)
+{
+    return row->key != API_JOIN_GROUP;
+}
+
+/* Groups are listed shard by shard, each shard's journal takes of the disk's room, and of two
+ * deletions in the same partition the second may be told of the first. */
+static bool is_compared(const struct api_row *row)
+{
+    return row->key != API_LIST_GROUPS && row->key != API_DESCRIBE_LOG_DIRS &&
+           row->key != API_DELETE_RECORDS;
+}
+
+static uint64_t compare(uint64_t seed)
+{
+    struct twin *one = mem_need_zero(1, sizeof *one);
+    struct twin *some = mem_need_zero(1, sizeof *some);
+    struct rng rng;
+    rng_init(&rng, seed);
+    twin_start(one, seed, 1);
+    twin_start(some, seed, 2 + (int32_t)(seed % 2));
+    for (int i = 0; i < STEPS; i++) {
+        const struct api_row *row = &api_rows[rng_below(&rng, (uint64_t)api_row_count)];
+        if (!is_asked(row)) {
+            continue;
+        }
+        size_t from = one->k.conn.session ? one->k.conn.out.len : 0;
+        broker_client_ask(&one->c, row);
+        broker_client_ask(&some->c, row);
+        broker_kit_advance(&one->k, 400); /* what waits for something has its answer */
+        broker_kit_advance(&some->k, 400);
+        broker_client_look(&one->c);
+        broker_client_look(&some->c);
+        const struct buf *a = &one->k.conn.out;
+        const struct buf *b = &some->k.conn.out;
+        if (!is_compared(row)) {
+            check((a->len > from) == (b->len > from));
+        } else if (a->len != b->len || memcmp(a->ptr + from, b->ptr + from, a->len - from) != 0) {
+            fprintf(stderr, "API %d after %d requests: other answers\n", row->key, i);
+            check(!"shards answer as one does");
+        }
+        check(one->k.conn.closed_by_broker == some->k.conn.closed_by_broker);
+        if (rng_below(&rng, 100) < 5) { /* and of another shard */
+            broker_kit_hang_up(&one->k);
+            broker_kit_hang_up(&some->k);
         }
     }
-    print_message("%llu runs, %llu answers\n", (unsigned long long)count,
-                  (unsigned long long)answers);
-    assert_true(answers > count * 20);
+    uint64_t answers = some->c.answers;
+    twin_end(one);
+    twin_end(some);
+    mem_free(one);
+    mem_free(some);
+    return answers;
+}
+
+static void several_shards_answer_as_one_does(void **state)
+{
+    (void)state;
+    seeds_run(compare, 100, 20);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(several_shards_answer_as_one_does),
         cmocka_unit_test(a_broker_keeps_its_word_whatever_happens),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

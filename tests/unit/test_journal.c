@@ -31,7 +31,7 @@ static void nowhere(void *ctx, const char *line, size_t size)
 
 static void open_desk(struct desk *d, bool clean)
 {
-    journal_init(&d->j, sim_store_store(d->sim), &d->diag, FILE_BYTES);
+    journal_init(&d->j, sim_store_store(d->sim), &d->diag, 0, FILE_BYTES);
     assert_int_equal(journal_open(&d->j, clean), OK);
 }
 
