@@ -162,6 +162,8 @@ static void offsets_are_found_by_place_and_time(void **state)
     assert_int_equal(p[1].offset, -1);
     good(o, rv_offsets(o->client, p, 1, 2000000, WAIT_MS, &o->error));
     assert_int_equal(p[0].offset, -1);
+    p[0].partition = -1;
+    assert_int_equal(rv_offsets(o->client, p, 1, RV_END, WAIT_MS, &o->error), RV_E_ARGUMENT);
 }
 
 /* ---- configs ---- */
