@@ -545,7 +545,8 @@ RV_API int rv_group_delete(struct rv_client *client, const char *group, int time
 
 /* Any request that is not wrapped: `body` is the encoded request without header, in a version that
  * the broker serves. node: broker id, or -1 for any. The answer is the encoded response without
- * header. */
+ * header. A request whose answer never came is not sent again: RV_UNSURE says that it may have been
+ * carried out. */
 struct rv_response {
     const void *body;
     size_t size; /* bytes */
