@@ -31,7 +31,7 @@
 struct sealed;
 
 enum sealed_fate {
-    SEALED_OPEN,      /* not tried: another call was needed first, or time was up */
+    SEALED_OPEN,      /* not tried: time was up */
     SEALED_STORED,    /* in the log, once; `offset`, -1 where the broker has forgotten which */
     SEALED_REFUSED,   /* not in the log, and the same batch never will be: `code` */
     SEALED_LATER,     /* not in the log by this attempt; the same one may work later: `code` */
@@ -59,7 +59,7 @@ struct sealed_batch {
     enum sealed_fate fate;
     int code;       /* Kafka's or ours; RV_OK: none */
     int64_t offset; /* of its first record when it is stored; -1: not known */
-    char why[160];  /* for people: broker and reason; "" when stored */
+    char why[250];  /* for people: broker and reason; "" when stored */
 };
 
 /* The client is borrowed. NULL: no memory. */
@@ -77,7 +77,7 @@ int sealed_partitions(struct sealed *s, const char *topic, int timeout_ms, int32
 
 /* One attempt for each batch, all of a leader's in one request, acks=all; those that are `unsure`
  * are looked for first. No two batches of one partition. Does not pause: whoever finds LATER or
- * UNKNOWN waits a little. RV_OK: each has a fate. RV_E_MEMORY: those not reached are OPEN. */
+ * UNKNOWN waits a little. RV_E_MEMORY: those that it did not get to are OPEN. */
 int sealed_send(struct sealed *s, struct sealed_batch *batches, size_t count, int timeout_ms,
                 struct rv_error *ret_error);
 
