@@ -52,6 +52,10 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 
 PARTS :=
 
+PARTS        += spool
+ROOMS_spool  := client/spool client/sealed
+ABOUT_spool  := events that are kept in a file until the broker has them
+
 NEEDED      := $(sort $(foreach p,$(PARTS),$(NEEDS_$(p))))
 FOUND       := $(if $(NEEDED),$(shell for p in $(NEEDED); do pkg-config --exists $$p && echo $$p; done))
 PARTS_THERE := $(foreach p,$(PARTS),$(if $(filter-out $(FOUND),$(NEEDS_$(p))),,$(p)))
