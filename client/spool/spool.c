@@ -546,11 +546,13 @@ int spool_done_locked(struct rv_spool *s, uint64_t number, struct rv_error *ret_
 {
     check(number < s->last.durable); /* S3 */
     int code = sending_done(&s->sending, number, ret_error);
+    code = code == RV_OK ? segments_drop(s, ret_error) : code;
     if (code == RV_OK && number + 1 == spool_next(s) &&
         s->last.end > s->settings.segment_bytes / 4) {
         code = segment_roll(s, ret_error); /* so that the one that is done can go */
+        code = code == RV_OK ? segments_drop(s, ret_error) : code;
     }
-    return code == RV_OK ? segments_drop(s, ret_error) : code;
+    return code;
 }
 
 int spool_refuse_locked(struct rv_spool *s, const struct refusal *r, struct rv_error *ret_error)
