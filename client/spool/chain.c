@@ -15,7 +15,7 @@
  *   C3  bytes of an older use of the file never pass: they have another salt
  *   C4  nothing is appended to what chain_scan found before chain_repair wrote it again and synced:
  *       after a sync that failed the page cache shows what the medium has not
- *   C5  a file's head lies in its first sector, which the medium writes whole or not: a bad one has
+ *   C5  the head of a file that grows is on the medium before anything follows it: a bad one has
  *       rotted, but for a file that holds nothing else
  */
 #include "client/spool/chain.h"
@@ -144,13 +144,14 @@ static void salt_draw(struct chain *c, uint64_t first)
 
 static err zeros_write(const struct chain *c)
 {
-    static const char zeros[4096];
-    err e = OK;
-    for (int64_t at = 0; e == OK && at < c->size_bytes; at += (int64_t)sizeof zeros) {
+    uint8_t *zeros = mem_zero(1, CHUNK_SIZE);
+    err e = zeros ? OK : ERR_MEMORY;
+    for (int64_t at = 0; e == OK && at < c->size_bytes; at += CHUNK_SIZE) {
         int64_t left = c->size_bytes - at;
-        size_t size = left < (int64_t)sizeof zeros ? (size_t)left : sizeof zeros;
-        e = c->disk->ops->write(c->disk->ctx, c->file, zeros, size, at);
+        e = c->disk->ops->write(c->disk->ctx, c->file, zeros,
+                                left < CHUNK_SIZE ? (size_t)left : (size_t)CHUNK_SIZE, at);
     }
+    mem_free(zeros);
     return e;
 }
 
@@ -221,12 +222,12 @@ int chain_open(const struct disk *disk, const char *name, enum chain_kind kind, 
     if (kind == CHAIN_SENDING) {
         c.size_bytes = size;
     }
-    bool is_void = code == RV_E_ABSENT && kind == CHAIN_SENDING;
-    if (code != RV_OK && !is_void) {
+    bool may_reset = kind == CHAIN_SENDING && (code == RV_E_ABSENT || code == RV_E_CORRUPT);
+    if (code != RV_OK && !may_reset) {
         chain_close(&c);
         return code;
     }
-    *ret_chain = c; /* a void one of fixed size too: it may be reset */
+    *ret_chain = c;
     return code;
 }
 
@@ -420,8 +421,9 @@ int chain_append(struct chain *c, struct buf *entry, struct rv_error *ret_error)
         return fail_set(ret_error, RV_E_FULL, "file %s: no room", c->name);
     }
     err e = c->disk->ops->write(c->disk->ctx, c->file, entry->ptr, entry->len, c->end);
-    if (e == ERR_NO_SPACE && c->disk->ops->truncate(c->disk->ctx, c->file, c->end) == OK) {
-        return fail_set(ret_error, RV_E_FULL, "file %s: the disk is full", c->name);
+    if (e == ERR_NO_SPACE &&
+        (c->size_bytes || c->disk->ops->truncate(c->disk->ctx, c->file, c->end) == OK)) {
+        return fail_set(ret_error, RV_E_FULL, "file %s: the disk is full", c->name); /* C1 */
     }
     if (e != OK) {
         return write_failed(c, "writing it", e, ret_error);

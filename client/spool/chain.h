@@ -46,7 +46,8 @@ int chain_create(const struct disk *disk, const char *name, enum chain_kind kind
                  int64_t size_bytes, struct chain *ret_chain, struct rv_error *ret_error);
 
 /* Opens one to read entries of; where it ends is not known then. RV_E_CORRUPT. RV_E_ABSENT: there
- * is none, or it is void, or its creation was cut short before anything was in it. */
+ * is none, or it is void, or its creation was cut short before anything was in it. One of fixed
+ * size is open all the same after these two, if it is there, and may be reset. */
 int chain_open(const struct disk *disk, const char *name, enum chain_kind kind, enum disk_open how,
                struct chain *ret_chain, struct rv_error *ret_error);
 

@@ -4,12 +4,14 @@
  *       reset is followed by the plan that goes on
  *   P   a plan (plan.c)
  *   C   next number (8): a clean end, all below it is safe
+ *   S   nothing more: the other file has taken over
  *
  * Invariants:
- *   N1  the file whose first entry has the higher number counts, if the entries that its reset
- * wrote are all there; else the other one, which was not touched meanwhile N2  a reset writes the
- * file that does not count, and syncs it, before anything relies on it N3  a plan begins behind
- * what is done
+ *   N1  a reset writes the file that does not count, syncs it, and says so with an S in the one
+ * that did, which is synced too, before anything is written behind the reset N2  the file whose
+ * first entry has the higher number counts, if the entries that its reset wrote are all there; else
+ * the other one, whose state is the same, if it has no S: then the reset was cut short. With an S,
+ * what is not there has rotted N3  a plan begins behind what is done
  */
 #include "client/spool/sending.h"
 
@@ -19,7 +21,13 @@
 
 #include <string.h>
 
-enum { KIND_DONE = 'D', KIND_PLAN = 'P', KIND_END = 'C', RESET_MAX = 3 };
+enum {
+    KIND_DONE = 'D',
+    KIND_PLAN = 'P',
+    KIND_END = 'C',
+    KIND_OVER = 'S',
+    OVER_SIZE = CHAIN_HEAD_SIZE + 8, /* bytes that are kept free for an S */
+};
 
 static const char *const names[2] = {"sending.0", "sending.1"};
 
@@ -49,12 +57,12 @@ static struct buf entry_plan(const struct plan *plan)
     return b;
 }
 
-/* The other file takes over, with what is done and one more entry (NULL: none). */
+/* The other file takes over, with what is done and one more entry (NULL: none) (N1). */
 static int reset(struct sending *s, struct buf *more, struct rv_error *ret_error)
 {
     struct chain *from = &s->files[s->active];
     struct chain *to = &s->files[!s->active];
-    uint64_t first = (from->next > to->next ? from->next : to->next) + 1; /* N1 */
+    uint64_t first = (from->next > to->next ? from->next : to->next) + 1;
     struct buf entries[2] = {entry_done(s->delivered, more ? 1 : 0)};
     if (more) {
         entries[1] = *more;
@@ -64,21 +72,31 @@ static int reset(struct sending *s, struct buf *more, struct rv_error *ret_error
     if (more) {
         *more = entries[1];
     }
+    bool was_void = from->next == from->first; /* at the creation */
+    if (code == RV_OK && !was_void) {
+        struct buf over = entry_begin(KIND_OVER);
+        code = chain_append(from, &over, ret_error);
+        code = code == RV_OK ? chain_sync(from, ret_error) : code;
+        buf_finish(&over);
+    }
     if (code == RV_OK) {
         s->active = !s->active;
     }
     return code;
 }
 
+static bool has_room(const struct sending *s, const struct buf *entry)
+{
+    return s->files[s->active].end + chain_entry_size(entry->len - CHAIN_HEAD_SIZE) + OVER_SIZE <=
+           SENDING_FILE_SIZE;
+}
+
 /* Appends it, in the other file when this one is full. */
 static int put(struct sending *s, struct buf *entry, struct rv_error *ret_error)
 {
-    size_t size = entry->len;
-    int code = chain_append(&s->files[s->active], entry, ret_error);
-    if (code == RV_E_FULL) {
-        entry->len = size; /* without the padding */
-        code = reset(s, entry, ret_error);
-    }
+    int code = entry->failed        ? fail_memory(ret_error)
+               : has_room(s, entry) ? chain_append(&s->files[s->active], entry, ret_error)
+                                    : reset(s, entry, ret_error);
     buf_finish(entry);
     return code;
 }
@@ -89,6 +107,7 @@ struct scan {
     uint64_t delivered, vouched;
     uint64_t count;  /* entries */
     uint64_t needed; /* of them, by the first */
+    bool is_over;    /* an S was there */
     struct plan *plan;
 };
 
@@ -135,6 +154,10 @@ static int scan_entry(void *ctx, const struct chain_entry *entry, struct rv_erro
     case KIND_DONE: code = scan_done(q, &r); break;
     case KIND_PLAN: code = q->count ? scan_plan(q, &r) : RV_E_CORRUPT; break;
     case KIND_END: code = q->count ? scan_end(q, &r) : RV_E_CORRUPT; break;
+    case KIND_OVER:
+        code = q->count && !q->is_over ? RV_OK : RV_E_CORRUPT;
+        q->is_over = true;
+        break;
     }
     q->count++;
     return code == RV_OK
@@ -143,14 +166,21 @@ static int scan_entry(void *ctx, const struct chain_entry *entry, struct rv_erro
                           (unsigned long long)entry->number, (long long)entry->position);
 }
 
-/* Reads file `i` if its reset is complete (N1). RV_E_ABSENT: it is not. */
-static int scan_file(struct sending *s, int i, struct plan *plan, struct rv_error *ret_error)
+/* Reads file `i` if its reset is complete. RV_E_ABSENT: it is not. RV_E_CORRUPT: another one has
+ * taken over, though `counts` says that this one does. */
+static int scan_file(struct sending *s, int i, bool counts, struct plan *plan,
+                     struct rv_error *ret_error)
 {
     struct scan q = {.plan = plan, .vouched = 1, .needed = 1};
     plan->event_count = 0;
     int code = chain_scan(&s->files[i], 0, scan_entry, &q, ret_error);
     if (code == RV_OK && q.count < q.needed) {
-        code = RV_E_ABSENT;
+        code = fail_set(ret_error, RV_E_ABSENT, "file %s: its beginning is not complete", names[i]);
+    }
+    if (code == RV_OK && counts && q.is_over) {
+        code =
+            fail_set(ret_error, RV_E_CORRUPT,
+                     "file %s: it is damaged: %s says that it has taken over", names[!i], names[i]);
     }
     if (code == RV_OK) {
         s->active = i;
@@ -160,26 +190,36 @@ static int scan_file(struct sending *s, int i, struct plan *plan, struct rv_erro
     return code;
 }
 
+/* N2 */
+static int scan_files(struct sending *s, const int codes[2], struct plan *plan,
+                      struct rv_error *ret_error)
+{
+    bool is_good[2] = {codes[0] == RV_OK, codes[1] == RV_OK};
+    int newer = is_good[1] && (!is_good[0] || s->files[1].first > s->files[0].first);
+    if (!is_good[newer]) { /* a void one besides: the creation was cut short, or there are events */
+        return codes[0] == RV_E_CORRUPT && codes[1] == RV_E_CORRUPT
+                   ? fail_set(ret_error, RV_E_CORRUPT,
+                              "sending: the heads of its files are damaged")
+                   : RV_E_ABSENT;
+    }
+    int code = scan_file(s, newer, !is_good[!newer], plan, ret_error);
+    if (code == RV_E_ABSENT && is_good[!newer]) {
+        code = scan_file(s, !newer, true, plan, ret_error);
+    }
+    return code;
+}
+
 int sending_open(const struct disk *disk, enum disk_open how, struct sending *ret_sending,
                  struct plan *ret_plan, struct rv_error *ret_error)
 {
     struct sending s = {.active = 0};
-    bool is_good[2] = {false, false};
+    int codes[2] = {RV_OK, RV_OK};
     int code = RV_OK;
-    for (int i = 0; i < 2 && (code == RV_OK || code == RV_E_ABSENT); i++) {
-        code = chain_open(disk, names[i], CHAIN_SENDING, how, &s.files[i], ret_error);
-        is_good[i] = code == RV_OK;
+    for (int i = 0; i < 2 && code == RV_OK; i++) {
+        codes[i] = chain_open(disk, names[i], CHAIN_SENDING, how, &s.files[i], ret_error);
+        code = codes[i] == RV_E_ABSENT || codes[i] == RV_E_CORRUPT ? RV_OK : codes[i];
     }
-    if (code == RV_E_ABSENT) {
-        code = RV_OK;
-    }
-    int newer = is_good[1] && (!is_good[0] || s.files[1].first > s.files[0].first);
-    if (code == RV_OK) {
-        code = is_good[newer] ? scan_file(&s, newer, ret_plan, ret_error) : RV_E_ABSENT;
-    }
-    if (code == RV_E_ABSENT && is_good[newer] && is_good[!newer]) {
-        code = scan_file(&s, !newer, ret_plan, ret_error);
-    }
+    code = code == RV_OK ? scan_files(&s, codes, ret_plan, ret_error) : code;
     for (int i = 0; i < 2 && code == RV_OK; i++) {
         if (!s.files[i].file || s.files[i].size_bytes != SENDING_FILE_SIZE) {
             code = fail_set(ret_error, RV_E_CORRUPT, "file %s: it is not there, or was cut short",
@@ -248,16 +288,12 @@ int sending_plan(struct sending *s, const struct plan *plan, struct rv_error *re
 int sending_done(struct sending *s, uint64_t number, struct rv_error *ret_error)
 {
     struct buf entry = entry_done(number, 0);
-    int code = chain_append(&s->files[s->active], &entry, ret_error);
-    buf_finish(&entry);
-    if (code != RV_OK && code != RV_E_FULL) {
-        return code;
-    }
     uint64_t before = s->delivered;
     s->delivered = number;
-    if (code == RV_E_FULL) {
-        code = reset(s, NULL, ret_error);
-    }
+    int code = entry.failed          ? fail_memory(ret_error)
+               : has_room(s, &entry) ? chain_append(&s->files[s->active], &entry, ret_error)
+                                     : reset(s, NULL, ret_error);
+    buf_finish(&entry);
     if (code != RV_OK) {
         s->delivered = before;
     }
