@@ -1,10 +1,10 @@
 /* The directory:
  *
- *   lock                        one process at a time
- *   sending.0, sending.1        how far sending has got, and the plan (sending.c)
- *   NUMBER.events               a segment: events from that number on (chain.c, event.c); the
- * newest grows refused                     what was set aside (chain.c, event.c); made when it is
- * needed
+ *   lock                   one process at a time
+ *   sending.0, sending.1   how far sending has got, and the plan (sending.c)
+ *   NUMBER.events          a segment: events from that number on (chain.c, event.c); the newest one
+ *                          grows
+ *   refused                what was set aside (chain.c, event.c); made when it is needed
  *
  * Events are numbered from 1, without a gap.
  *
@@ -12,9 +12,11 @@
  *   S1  a segment is whole on the medium, and so is the name of the next one, before anything is
  *       written into the next one
  *   S2  a segment is removed only when a later one is there by name, and that its events are done
- * is on the medium: the newest one's head says what number comes next S3  what is sent was on the
- * medium before (sender.c): a number is never given to another event after it was planned S4  an
- * event that is set aside is on the medium in `refused` before it counts as done
+ *       is on the medium: the newest one's head says what number comes next
+ *   S3  what is sent was on the medium before (sender.c): a number is never given to another event
+ *       after it was planned
+ *   S4  an event that is set aside is on the medium in `refused` before it counts as done
+ *   S5  while a segment may be there by name, no event that would be its first goes into another
  */
 #include "base/check.h"
 #include "base/mem.h"
