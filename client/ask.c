@@ -217,10 +217,13 @@ static int target_conn(struct ask *q, struct conn **ret_conn, struct rv_error *r
 
 /* ---- until it is answered ---- */
 
+/* A raw request that may have been carried out is its sender's to send again, or not. */
 static bool may_retry(const struct ask *q, int code)
 {
+    unsigned flags = error_flags(code);
     return client_now(q->client) < q->deadline_ms &&
-           (error_is_retriable(code) || code == KERR_BROKER_NOT_AVAILABLE) && code != RV_E_MEMORY;
+           (flags & RV_RETRIABLE || code == KERR_BROKER_NOT_AVAILABLE) && code != RV_E_MEMORY &&
+           !(q->raw && flags & RV_UNSURE);
 }
 
 static void ask_pause(struct ask *q, int code, int failures)

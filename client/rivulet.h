@@ -72,6 +72,7 @@ enum rv_code {
         -115,            /* not a member of the group any more: the partitions are others' now */
     RV_E_ABSENT = -116,  /* no such topic, partition or group */
     RV_E_ABORTED = -117, /* a record that was not sent: its transaction is being aborted */
+    RV_E_IO = -118,      /* a file of the program's own cannot be read or written (the parts) */
 };
 
 enum rv_flag {
@@ -545,7 +546,8 @@ RV_API int rv_group_delete(struct rv_client *client, const char *group, int time
 
 /* Any request that is not wrapped: `body` is the encoded request without header, in a version that
  * the broker serves. node: broker id, or -1 for any. The answer is the encoded response without
- * header. */
+ * header. A request whose answer never came is not sent again: RV_UNSURE says that it may have been
+ * carried out. */
 struct rv_response {
     const void *body;
     size_t size; /* bytes */

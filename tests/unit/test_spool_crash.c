@@ -1,0 +1,230 @@
+/* A spool whose disk fails, whose power goes, or whose process is killed, at every operation of a
+ * scenario in turn: what rv_spool_append promised arrives once and in order, and nothing else does.
+ * The broker loses requests and answers, and forgets its producers, meanwhile.
+ */
+#include "protocol/error.h"
+#include "tests/kit/spool_disk.h"
+#include "tests/kit/spool_rig.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { SEND_MS = 600000, ROUNDS = 6, EVENTS_A_ROUND = 7, ATTEMPTS = 20 };
+
+enum fault { FAULT_NONE, FAULT_IO, FAULT_FULL, FAULT_KILL, FAULT_LOSE, FAULT_TEAR, FAULT_COUNT };
+
+static const char *const fault_names[] = {"none", "io", "full", "kill", "lose", "tear"};
+
+struct aside {
+    uint8_t times[RIG_EVENTS_MAX]; /* by number of the test's event: entries of the refused file */
+};
+
+static bool is_aside(void *ctx, uint64_t number)
+{
+    return ((struct aside *)ctx)->times[number] > 0;
+}
+
+static void aside_one(void *ctx, const struct rv_spool_event *e)
+{
+    struct aside *a = ctx;
+    if (e->code != RV_OK) {
+        char text[24];
+        snprintf(text, sizeof text, "%.*s", (int)e->message.value.size,
+                 (const char *)e->message.value.ptr);
+        a->times[strtoull(text, NULL, 10)]++;
+    }
+}
+
+/* After an error of the disk: as a program does, which opens the spool anew. */
+static void again(struct spool_rig *r)
+{
+    if (sim_store_is_down(r->store)) {
+        spool_rig_crash(r, SIM_KILL); /* the cut that happened decides how */
+    } else if (r->spool) {
+        struct rv_error e;
+        (void)rv_spool_close(r->spool, &e);
+        r->spool = NULL;
+        sim_store_restart(r->store, SIM_KILL);
+    } else {
+        sim_store_restart(r->store, SIM_KILL);
+    }
+}
+
+static bool is_open(struct spool_rig *r)
+{
+    for (int i = 0; !r->spool && i < ATTEMPTS; i++) {
+        if (spool_rig_open(r) != RV_OK) {
+            if (r->error.code == RV_E_CORRUPT) {
+                return false;
+            }
+            again(r);
+        }
+    }
+    return r->spool != NULL;
+}
+
+static void scenario(struct spool_rig *r)
+{
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < EVENTS_A_ROUND; i++) {
+            if (!is_open(r)) {
+                fail_msg("open: %s", r->error.text);
+            }
+            if (spool_rig_append_to(r, r->next % 3 ? "a" : "b", 200) != RV_OK &&
+                r->error.code != RV_E_FULL) {
+                again(r);
+            }
+        }
+        if (!is_open(r)) {
+            fail_msg("open: %s", r->error.text);
+        }
+        int code = spool_rig_send(r, 60);
+        if (code != RV_OK && code != RV_E_TIMED_OUT) {
+            if (code == RV_E_CORRUPT) {
+                fail_msg("send: %s", r->error.text);
+            }
+            again(r);
+        }
+        if (round % 3 == 2) {
+            spool_broker_forget(&r->broker);
+        }
+        if (round == 3 && r->spool) {
+            struct rv_error e;
+            (void)rv_spool_close(r->spool, &e); /* a clean end, if the disk lets it */
+            r->spool = NULL;
+            again(r);
+        }
+    }
+}
+
+/* False: the fault did not come to pass, the scenario has fewer operations. */
+static bool run(uint64_t seed, enum fault fault, uint64_t operation, enum sim_cut end)
+{
+    struct spool_rig *r = spool_rig_create(seed);
+    struct aside *aside = calloc(1, sizeof *aside);
+    spool_rig_option(r, "spool.segment.bytes", "4096");
+    r->broker.lose_answer = r->broker.lose_request = 25;
+    r->broker.bad_code = seed % 2 ? KERR_INVALID_RECORD : 0;
+    r->broker.most = seed % 3 ? 0 : 2;
+    switch (fault) {
+    case FAULT_IO: sim_store_fail_at(r->store, operation, ERR_IO); break;
+    case FAULT_FULL: sim_store_fail_at(r->store, operation, ERR_NO_SPACE); break;
+    case FAULT_KILL: sim_store_cut_at(r->store, operation, SIM_KILL); break;
+    case FAULT_LOSE: sim_store_cut_at(r->store, operation, SIM_CUT_LOSE); break;
+    case FAULT_TEAR: sim_store_cut_at(r->store, operation, SIM_CUT_TEAR); break;
+    case FAULT_NONE:
+    case FAULT_COUNT: break;
+    }
+    scenario(r);
+    bool happened = sim_store_fault_op(r->store) != SIM_OP_COUNT;
+    spool_rig_crash(r, end);
+    sim_store_count_from_zero(r->store);
+    r->broker.lose_answer = r->broker.lose_request = 0;
+    if (!is_open(r) || spool_rig_send(r, SEND_MS) != RV_OK) {
+        fail_msg("at the end: %s", r->error.text);
+    }
+    struct rv_spool_status st;
+    assert_int_equal(spool_show_on(spool_disk(r->store), aside_one, aside, &st, &r->error), RV_OK);
+    for (uint64_t n = 1; n < r->next; n++) {
+        assert_true(aside->times[n] <= 1);
+        assert_true(!aside->times[n] || (r->broker.bad_code && n % 10 == 7));
+    }
+    spool_rig_check(r, is_aside, aside);
+    spool_rig_destroy(r);
+    free(aside);
+    return happened;
+}
+
+/* For messages of a failing assertion. */
+static void at(uint64_t seed, enum fault fault, uint64_t operation)
+{
+    if (getenv("SPOOL_TRACE")) {
+        fprintf(stderr, "seed %llu %s at operation %llu\n", (unsigned long long)seed,
+                fault_names[fault], (unsigned long long)operation);
+    }
+}
+
+static void sweep(uint64_t seed, enum fault fault, int *ret_runs)
+{
+    static const enum sim_cut ends[] = {SIM_KILL, SIM_CUT_LOSE, SIM_CUT_TEAR};
+    for (uint64_t operation = 0;; operation++) {
+        at(seed, fault, operation);
+        ++*ret_runs;
+        if (!run(seed, fault, operation, ends[operation % 3])) {
+            return;
+        }
+    }
+}
+
+static void one_fault(enum fault fault)
+{
+    int runs = 0;
+    const char *more = getenv("SPOOL_SEEDS");
+    uint64_t seeds = more ? strtoull(more, NULL, 10) : 3;
+    if (getenv("ONE_OP")) {
+        run(seeds, fault, strtoull(getenv("ONE_OP"), NULL, 10), (enum sim_cut)atoi(getenv("ONE_END")));
+        return;
+    }
+    for (uint64_t seed = 1; seed <= seeds; seed++) {
+        sweep(seed, fault, &runs);
+    }
+    printf("%s: %d runs\n", fault_names[fault], runs);
+    assert_true(runs > 300);
+}
+
+static void without_a_fault_it_works(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 30; seed++) {
+        assert_false(run(seed, FAULT_NONE, 0, SIM_CUT_TEAR));
+    }
+}
+
+static void every_operation_may_fail(void **state)
+{
+    (void)state;
+    one_fault(FAULT_IO);
+}
+
+static void every_operation_may_find_the_disk_full(void **state)
+{
+    (void)state;
+    one_fault(FAULT_FULL);
+}
+
+static void the_process_may_be_killed_at_every_operation(void **state)
+{
+    (void)state;
+    one_fault(FAULT_KILL);
+}
+
+static void the_power_may_go_at_every_operation(void **state)
+{
+    (void)state;
+    one_fault(FAULT_LOSE);
+}
+
+static void the_power_may_tear_every_operation(void **state)
+{
+    (void)state;
+    one_fault(FAULT_TEAR);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(without_a_fault_it_works),
+        cmocka_unit_test(every_operation_may_fail),
+        cmocka_unit_test(every_operation_may_find_the_disk_full),
+        cmocka_unit_test(the_process_may_be_killed_at_every_operation),
+        cmocka_unit_test(the_power_may_go_at_every_operation),
+        cmocka_unit_test(the_power_may_tear_every_operation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
