@@ -50,7 +50,7 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
 # part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). ABOUT_X: a line for its .pc file.
 
-PARTS :=
+PARTS := store
 
 ROOMS_store := client/store client/sql
 NEEDS_store  = $(SQL_NEEDS)
