@@ -401,6 +401,7 @@ int rv_store_offsets(struct rv_store *store, struct rv_error *ret_error)
     }
     if (code != RV_OK) {
         rows_doom(s);
+        s->given = true; /* whatever it was: the next rv_store_poll looks at the rows */
     }
     return code;
 }
