@@ -100,14 +100,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop killloop-client peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client killloop-store peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-store|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -288,6 +288,8 @@ killloop: all
 	tests/killloop/run --cycles $(or $(CYCLES),200)
 killloop-client: all
 	tests/killloop/run_client --rounds $(or $(ROUNDS),100)
+killloop-store: all
+	tests/killloop/run_store $(or $(KILLS),100)
 peers: all peer-programs
 	tests/peers/run
 # The programs on librivulet that tests/peers and tests/killloop start.
