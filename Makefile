@@ -68,7 +68,7 @@ PART_SRC    := $(wildcard $(patsubst %,%/*.c,$(sort $(foreach p,$(PARTS_THERE),$
 PART_CFLAGS := $(if $(FOUND),$(shell pkg-config --cflags $(FOUND))) $(if $(filter sqlite3,$(SQL_DATABASES)),-DRIVULET_SQLITE) \
                $(if $(filter libpq,$(SQL_DATABASES)),-DRIVULET_POSTGRES)
 PART_LIBS   := $(if $(FOUND),$(shell pkg-config --libs $(FOUND)))
-of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),$(foreach t,$(or $(TESTS_$(p)),$(p)),$(foreach d,unit wire sim,tests/$(d)/test_$(t)%))),$(1))
+of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),$(foreach t,$(or $(TESTS_$(p)),$(p)),$(foreach d,unit wire sim,tests/$(d)/test_$(t)%) tests/bench/$(t)%)),$(1))
 
 # ---- what there is
 
@@ -78,7 +78,7 @@ PROTOCOL_SRC := $(filter-out protocol/schemac.c,$(wildcard protocol/*.c))
 BROKER_SRC   := $(filter-out broker/main.c,$(wildcard broker/*.c broker/*/*.c))
 CLIENT_SRC   := $(wildcard client/*.c)
 TOOLS_SRC    := $(wildcard tools/*.c)
-BENCH_SRC    := $(wildcard tests/bench/*.c)
+BENCH_SRC    := $(call of_parts_there,$(wildcard tests/bench/*.c))
 KIT_SRC      := $(filter-out tests/kit/failing_mem.c,$(wildcard tests/kit/*.c))
 UNIT_SRC     := $(call of_parts_there,$(wildcard tests/unit/test_*.c))
 WIRE_SRC     := $(call of_parts_there,$(wildcard tests/wire/test_*.c))
@@ -100,14 +100,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop killloop-client killloop-store peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client killloop-store peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-store|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-store|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -298,6 +298,8 @@ fresh:
 	tests/fresh.sh
 bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 	tests/bench/run $(ARGS)
+bench-store: all $(B)/tests/bench/exactly_once
+	$(B)/tests/bench/exactly_once $(RECORDS)
 bench-client: all
 	tests/bench/client/run $(ARGS)
 fuzz:

@@ -81,18 +81,27 @@ static void told(void *ctx, const struct rv_error *error)
     }
 }
 
+static bool is_to_tell(const struct rv_store *s, const struct held *h)
+{
+    return h->stored >= 0 && (h->told != h->stored || s->telling->failed);
+}
+
 /* One commit at a time, but for the `last`. It is for tools that look at the group: a failure is
  * told again later, and librivulet has logged it. */
 static void broker_tell(struct rv_store *s, bool last)
 {
-    if (s->telling->count && !last) {
+    size_t count = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        count += is_to_tell(s, &s->items[i]);
+    }
+    if (count == 0 || (s->telling->count && !last)) {
         return;
     }
-    struct rv_partition *list = mem_zero(s->count, sizeof *list);
-    size_t count = 0;
+    struct rv_partition *list = mem_zero(count, sizeof *list);
+    count = 0;
     for (size_t i = 0; list && i < s->count; i++) {
         const struct held *h = &s->items[i];
-        if (h->stored >= 0 && (h->told != h->stored || s->telling->failed)) {
+        if (is_to_tell(s, h)) {
             list[count++] = (struct rv_partition){.topic = h->topic,
                                                   .partition = h->partition,
                                                   .offset = h->stored,
@@ -111,6 +120,12 @@ static void broker_tell(struct rv_store *s, bool last)
 
 /* ---- settling ---- */
 
+/* Further than what is stored, or back: rv_seek. */
+static bool has_moved(const struct held *h)
+{
+    return h->seen >= 0 && h->seen != h->stored;
+}
+
 static bool is_free(const struct held *h)
 {
     return !h->owner_epoch && !h->fenced;
@@ -127,9 +142,21 @@ static void held_take(struct held *h, const struct row *row)
     h->placed = false;
 }
 
-/* Takes those that are free, and looks at the others' rows when `all`. */
-static int rows_settle(struct rv_store *s, bool all, struct rv_error *ret_error)
+static size_t count_due(const struct rv_store *s)
 {
+    size_t count = 0;
+    for (size_t i = 0; i < s->count; i++) {
+        count += s->items[i].due;
+    }
+    return count;
+}
+
+/* Of those that are `due`: the free ones are taken, the others' rows are looked at. */
+static int rows_settle(struct rv_store *s, struct rv_error *ret_error)
+{
+    if (count_due(s) == 0) {
+        return RV_OK;
+    }
     struct row *rows = mem_zero(s->count, sizeof *rows);
     if (!rows) {
         return fail_memory(ret_error);
@@ -141,7 +168,7 @@ static int rows_settle(struct rv_store *s, bool all, struct rv_error *ret_error)
     }
     for (size_t i = 0; code == RV_OK && i < s->count; i++) {
         const struct held *h = &s->items[i];
-        if (all || is_free(h)) {
+        if (h->due) {
             e = is_free(h) ? row_take(s, h, &rows[i]) : row_look(s, h, &rows[i]);
             code = e == OK ? RV_OK : fail_sql(s, e, "taking over", h, ret_error);
         }
@@ -153,7 +180,7 @@ static int rows_settle(struct rv_store *s, bool all, struct rv_error *ret_error)
         sql_rollback(&s->sql); /* what failed is told already */
     }
     for (size_t i = 0; code == RV_OK && i < s->count; i++) {
-        if (all || is_free(&s->items[i])) {
+        if (s->items[i].due) {
             held_take(&s->items[i], &rows[i]);
         }
     }
@@ -167,11 +194,14 @@ static int positions_settle(struct rv_store *s, struct rv_error *ret_error)
     const struct rv_partition *assigned;
     size_t count = rv_assignment(s->consumer, &assigned);
     int code = RV_OK;
-    for (size_t i = 0; code == RV_OK && i < s->count; i++) {
-        struct held *h = &s->items[i];
-        const struct rv_partition *p = assigned_find(assigned, count, h);
+    for (size_t i = 0; code == RV_OK && i < count; i++) {
+        struct held *h = held_find(s, assigned[i].topic, assigned[i].partition);
+        if (!h || h->placed) {
+            continue;
+        }
+        int64_t now = assigned[i].offset;
         int64_t place = h->stored >= 0 ? h->stored : h->first >= 0 ? h->first : RV_COMMITTED;
-        if (!h->placed && p && p->offset != place && (place >= 0 || p->offset >= 0)) {
+        if (now != place && (place >= 0 || now >= 0)) { /* else it begins there by itself */
             code = rv_seek(s->consumer, h->topic, h->partition, place, ret_error);
         }
         h->placed = code == RV_OK;
@@ -203,16 +233,20 @@ static int settle(struct rv_store *s, struct rv_error *ret_error)
     if (held_match(s) != RV_OK) {
         return fail_memory(ret_error);
     }
-    int code = s->count ? rows_settle(s, true, ret_error) : RV_OK;
-    bool back = false;
+    const struct rv_partition *assigned;
+    size_t count = rv_assignment(s->consumer, &assigned);
+    for (size_t i = 0; i < count; i++) {
+        struct held *h = held_find(s, assigned[i].topic, assigned[i].partition);
+        h->seen = assigned[i].offset;
+        h->due = !h->owner_epoch || has_moved(h);
+    }
+    int code = rows_settle(s, ret_error);
     for (size_t i = 0; code == RV_OK && i < s->count; i++) {
         struct held *h = &s->items[i];
-        if (h->fenced && prove(s, h) == RV_OK) {
-            h->fenced = false;
-            back = true;
-        }
+        h->due = h->fenced && prove(s, h) == RV_OK;
+        h->fenced &= !h->due;
     }
-    code = back ? rows_settle(s, false, ret_error) : code;
+    code = code == RV_OK ? rows_settle(s, ret_error) : code;
     return code == RV_OK ? positions_settle(s, ret_error) : code;
 }
 
@@ -231,7 +265,10 @@ static bool all_taken(const struct rv_store *s)
 static void on_assigned(struct rv_store *s)
 {
     int code = held_match(s) == RV_OK ? RV_OK : fail_memory(&s->trouble);
-    code = code == RV_OK ? rows_settle(s, false, &s->trouble) : code;
+    for (size_t i = 0; i < s->count; i++) {
+        s->items[i].due = is_free(&s->items[i]);
+    }
+    code = code == RV_OK ? rows_settle(s, &s->trouble) : code;
     if (code == RV_OK) {
         positions_settle(s, &s->trouble); /* what is not placed is not read */
     }
@@ -272,24 +309,29 @@ void rv_store_on_event(struct rv_store *store, rv_event_fn *fn, void *ctx)
 
 /* ---- polling ---- */
 
-/* Which records there were, and where reading stands. */
+/* Where reading stands, and where it began. */
 static void polled(struct rv_store *s, const struct rv_record *records, size_t count)
 {
     const struct rv_partition *assigned;
     size_t assigned_count = rv_assignment(s->consumer, &assigned);
+    bool fresh = false;
     for (size_t i = 0; i < s->count; i++) {
-        struct held *h = &s->items[i];
-        const struct rv_partition *p = assigned_find(assigned, assigned_count, h);
-        int64_t first = p ? p->offset : -1;
-        for (size_t j = 0; j < count; j++) {
-            if (records[j].partition == h->partition && strcmp(records[j].topic, h->topic) == 0) {
-                first = records[j].offset;
-                break;
-            }
+        s->items[i].seen = -1;
+        fresh |= s->items[i].stored < 0 && s->items[i].first < 0;
+    }
+    for (size_t i = 0; fresh && i < count; i++) {
+        struct held *h = held_find(s, records[i].topic, records[i].partition);
+        if (h && h->stored < 0 && h->first < 0) {
+            h->first = records[i].offset;
         }
-        h->first = h->stored < 0 && h->first < 0 ? first : h->first;
-        h->seen = p ? p->offset : -1;
-        h->seen_leader = p ? p->leader_epoch : -1;
+    }
+    for (size_t i = 0; i < assigned_count; i++) {
+        struct held *h = held_find(s, assigned[i].topic, assigned[i].partition);
+        if (h) {
+            h->seen = assigned[i].offset;
+            h->seen_leader = assigned[i].leader_epoch;
+            h->first = h->stored < 0 && h->first < 0 ? h->seen : h->first;
+        }
     }
 }
 
@@ -303,6 +345,7 @@ static int poll_prepare(struct rv_store *s, int timeout_ms, struct rv_error *ret
     if (sql_in_transaction(&s->sql)) {
         return fail(ret_error, RV_E_STATE, "store: poll: a transaction is open on the connection");
     }
+    fail(&s->trouble, RV_STORE_FENCED, "store: a partition is not taken over yet");
     if (s->given || held_match(s) != RV_OK || !all_taken(s)) {
         int code = settle(s, ret_error);
         if (code != RV_OK) {
@@ -351,9 +394,10 @@ int rv_store_poll(struct rv_store *store, int timeout_ms, const struct rv_record
 
 /* ---- storing ---- */
 
-static bool has_moved(const struct held *h)
+/* The log has grown, and its leader epochs have not gone back. */
+static bool is_same_log(const struct held *h)
 {
-    return h->seen >= 0 && h->seen != h->stored;
+    return h->seen <= h->stored || h->seen_leader < 0 || h->seen_leader >= h->stored_leader;
 }
 
 static int may_store(const struct rv_store *s, struct rv_error *ret_error)
@@ -367,17 +411,12 @@ static int may_store(const struct rv_store *s, struct rv_error *ret_error)
         return fail(ret_error, RV_STORE_FENCED,
                     "store: a partition of the transaction's records has gone");
     }
-    if (count != s->count) {
-        return fail(ret_error, RV_E_STATE, "store: other partitions than rv_store_poll left");
-    }
-    for (size_t i = 0; i < s->count; i++) {
-        const struct held *h = &s->items[i];
-        const struct rv_partition *p = assigned_find(assigned, count, h);
-        if (!p || p->offset != h->seen) {
-            return fail(ret_error, RV_E_STATE,
-                        "store: the positions are not those that rv_store_poll left");
-        }
-        if (h->seen > h->stored && h->seen_leader >= 0 && h->seen_leader < h->stored_leader) {
+    bool same = count == s->count;
+    for (size_t i = 0; same && i < count; i++) {
+        const struct held *h = held_find(s, assigned[i].topic, assigned[i].partition);
+        bool found = h && h->seen < 0 && s->given; /* out, meanwhile, where its records begin */
+        same = h && (assigned[i].offset == h->seen || found);
+        if (same && !is_same_log(h)) {
             char text[250];
             snprintf(text, sizeof text,
                      "store: topic %.100s partition %d is not the log that was read: leader epoch "
@@ -387,7 +426,9 @@ static int may_store(const struct rv_store *s, struct rv_error *ret_error)
             return fail(ret_error, RV_STORE_REPLACED, text);
         }
     }
-    return RV_OK;
+    return same ? RV_OK
+                : fail(ret_error, RV_E_STATE,
+                       "store: the positions are not those that rv_store_poll left");
 }
 
 int rv_store_offsets(struct rv_store *store, struct rv_error *ret_error)

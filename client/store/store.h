@@ -14,6 +14,8 @@
 struct held {
     char *topic; /* owned */
     int32_t partition;
+    bool assigned;         /* of held_match */
+    bool due;              /* of settling: its row is */
     bool fenced;           /* another has taken it from us: prove before taking it back */
     bool placed;           /* the consumer's position was set by what the row says */
     int64_t owner_epoch;   /* ours; 0: not taken */
@@ -53,9 +55,6 @@ struct rv_store {
 struct held *held_find(const struct rv_store *s, const char *topic, int32_t partition);
 void held_remove(struct rv_store *s, struct held *h);
 int held_match(struct rv_store *s); /* what is held is what is assigned. RV_E_MEMORY */
-/* NULL: h is not in the list. */
-const struct rv_partition *assigned_find(const struct rv_partition *list, size_t count,
-                                         const struct held *h);
 
 /* ---- store_rows.c ---- */
 

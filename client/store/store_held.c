@@ -13,13 +13,22 @@ static int place_compare(const char *topic, int32_t partition, const struct held
 static size_t held_place(const struct rv_store *s, const char *topic, int32_t partition,
                          bool *ret_there)
 {
-    size_t i = 0;
-    int order = 1;
-    while (i < s->count && (order = place_compare(topic, partition, &s->items[i])) > 0) {
-        i++;
+    size_t from = 0, to = s->count;
+    *ret_there = false;
+    while (from < to) {
+        size_t middle = from + (to - from) / 2;
+        int order = place_compare(topic, partition, &s->items[middle]);
+        if (order == 0) {
+            *ret_there = true;
+            return middle;
+        }
+        if (order > 0) {
+            from = middle + 1;
+        } else {
+            to = middle;
+        }
     }
-    *ret_there = i < s->count && order == 0;
-    return i;
+    return from;
 }
 
 struct held *held_find(const struct rv_store *s, const char *topic, int32_t partition)
@@ -29,11 +38,13 @@ struct held *held_find(const struct rv_store *s, const char *topic, int32_t part
     return there ? &s->items[i] : NULL;
 }
 
-static int held_add(struct rv_store *s, const char *topic, int32_t partition)
+static int held_add(struct rv_store *s, const char *topic, int32_t partition,
+                    struct held **ret_held)
 {
     bool there;
     size_t i = held_place(s, topic, partition, &there);
     if (there) {
+        *ret_held = &s->items[i];
         return RV_OK;
     }
     if (s->count == s->size) {
@@ -59,6 +70,7 @@ static int held_add(struct rv_store *s, const char *topic, int32_t partition)
                                 .first = -1,
                                 .told = -1};
     s->count++;
+    *ret_held = &s->items[i];
     return RV_OK;
 }
 
@@ -69,29 +81,26 @@ void held_remove(struct rv_store *s, struct held *h)
     memmove(h, h + 1, (size_t)(&s->items[s->count] - h) * sizeof *h);
 }
 
-const struct rv_partition *assigned_find(const struct rv_partition *list, size_t count,
-                                         const struct held *h)
-{
-    for (size_t i = 0; i < count; i++) {
-        if (place_compare(list[i].topic, list[i].partition, h) == 0) {
-            return &list[i];
-        }
-    }
-    return NULL;
-}
-
 int held_match(struct rv_store *s)
 {
     const struct rv_partition *assigned;
     size_t count = rv_assignment(s->consumer, &assigned);
-    for (size_t i = s->count; i > 0; i--) {
-        if (!assigned_find(assigned, count, &s->items[i - 1])) {
-            held_remove(s, &s->items[i - 1]);
+    int code = RV_OK;
+    for (size_t i = 0; i < s->count; i++) {
+        s->items[i].assigned = false;
+    }
+    for (size_t i = 0; i < count; i++) {
+        struct held *h = NULL;
+        if (held_add(s, assigned[i].topic, assigned[i].partition, &h) == RV_OK) {
+            h->assigned = true;
+        } else {
+            code = RV_E_MEMORY;
         }
     }
-    int code = RV_OK;
-    for (size_t i = 0; code == RV_OK && i < count; i++) {
-        code = held_add(s, assigned[i].topic, assigned[i].partition);
+    for (size_t i = s->count; i > 0; i--) {
+        if (!s->items[i - 1].assigned) {
+            held_remove(s, &s->items[i - 1]);
+        }
     }
     return code;
 }
