@@ -416,7 +416,7 @@ static void a_server_that_stopped_is_told_and_used_again(void **state)
 
 #define ON(database, test)                                                                         \
     {                                                                                              \
-        .name = #database ": " #test, .test_func = (test), .setup_func = database##_open,          \
+        .name = #database "." #test, .test_func = (test), .setup_func = database##_open,           \
         .teardown_func = database##_close_both                                                     \
     }
 #define ON_ANY(database)                                                                           \

@@ -532,7 +532,11 @@ static void a_zombie_that_holds_the_lock_is_waited_for(void **state)
     assert_totals(r);
 }
 
-#define ON(test) cmocka_unit_test_setup_teardown(test, room_open, room_close)
+#define ON(database, test)                                                                         \
+    {                                                                                              \
+        .name = #database "." #test, .test_func = (test), .setup_func = room_open,                 \
+        .teardown_func = room_close                                                                \
+    }
 
 int main(int argc, char **argv)
 {
@@ -541,17 +545,17 @@ int main(int argc, char **argv)
     }
     int failed = 0;
     const struct CMUnitTest on_sqlite[] = {
-        ON(killed_at_every_statement_it_does_everything_once),
-        ON(killed_at_random_everything_happens_once),
-        ON(a_zombie_stopped_before_its_transaction_cannot_commit),
-        ON(a_zombie_that_holds_the_lock_is_waited_for),
+        ON(sqlite, killed_at_every_statement_it_does_everything_once),
+        ON(sqlite, killed_at_random_everything_happens_once),
+        ON(sqlite, a_zombie_stopped_before_its_transaction_cannot_commit),
+        ON(sqlite, a_zombie_that_holds_the_lock_is_waited_for),
     };
     const struct CMUnitTest on_postgres[] = {
-        ON(killed_at_every_statement_it_does_everything_once),
-        ON(killed_at_random_everything_happens_once),
-        ON(a_zombie_stopped_before_its_transaction_cannot_commit),
-        ON(a_zombie_stopped_after_its_effects_is_ended_by_the_server),
-        ON(a_zombie_stopped_before_commit_is_ended_by_the_server),
+        ON(postgres, killed_at_every_statement_it_does_everything_once),
+        ON(postgres, killed_at_random_everything_happens_once),
+        ON(postgres, a_zombie_stopped_before_its_transaction_cannot_commit),
+        ON(postgres, a_zombie_stopped_after_its_effects_is_ended_by_the_server),
+        ON(postgres, a_zombie_stopped_before_commit_is_ended_by_the_server),
     };
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (database_has_sqlite()) {
