@@ -14,27 +14,31 @@
  *     struct rv_consumer *consumer;
  *     struct rv_store *store;
  *     struct rv_error e;
- *     if (rv_client_open(options, &client, &e) || rv_consumer_open(client, options, &consumer, &e)
- * || rv_store_open_postgres(client, consumer, db, options, &store, &e) || rv_subscribe(consumer,
- * (const char *[]){"users"}, 1, &e)) { return fail(&e);
+ *     if (rv_client_open(options, &client, &e) ||
+ *         rv_consumer_open(client, options, &consumer, &e) ||
+ *         rv_store_open_postgres(client, consumer, db, options, &store, &e) ||
+ *         rv_subscribe(consumer, (const char *[]){"users"}, 1, &e)) {
+ *         return fail(&e);
  *     }
  *     while (running) {
  *         const struct rv_record *records;
  *         size_t count;
  *         if (rv_store_poll(store, 1000, &records, &count, &e)) {
- *             log_line(e.text);            // says what; the next rv_store_poll tries again
- *             reconnect_if_lost(db);       // PQstatus, PQreset: the connection is yours
+ *             log_line(e.text); // says what; the next rv_store_poll tries again
+ *             reconnect_if_lost(db); // PQstatus, PQreset: the connection is yours
  *         } else if (count && rv_store_begin(store, &e) == RV_OK) {
  *             bool good = true;
  *             for (size_t i = 0; good && i < count; i++) {
- *                 good = apply(db, &records[i]);    // INSERT, UPDATE, ... on the same connection
+ *                 good = apply(db, &records[i]); // INSERT, UPDATE, ... on this connection
  *             }
  *             if (good && rv_store_commit(store, &e)) {
  *                 log_line(e.text);
  *             }
  *         }
  *     }
- *     rv_store_close(store), rv_consumer_close(consumer, -1, NULL), rv_client_close(client);
+ *     rv_store_close(store);
+ *     rv_consumer_close(consumer, -1, NULL);
+ *     rv_client_close(client);
  *
  * THE RULE. Records come from rv_store_poll, all of one poll are done in one transaction
  * (`max.poll.records` is its size), and nothing else than that transaction counts: whatever ends
@@ -79,12 +83,14 @@
  *
  * (SQLite: owner_epoch and next_offset are NOT NULL ON CONFLICT ROLLBACK), and this is all that is
  * done to it, partitions in the order of topic and number:
- *   take, when partitions are assigned, in a transaction of its own: insert the row with
- * owner_epoch 1 and next_offset -1, or raise its owner_epoch by one; read both. Then seek to
- * next_offset. store, in the transaction with the effects: UPDATE ... SET owner_epoch = CASE WHEN
- * owner_epoch = mine THEN owner_epoch END, next_offset = CASE WHEN next_offset = the one before
- * THEN the new one END, leader_epoch = ...: one who is not the owner, or missed something, sets
- * NULL, and the database raises. (No row: it is raised by inserting NULL.)
+ *   - take, when partitions are assigned, in a transaction of its own: insert the row with
+ *     owner_epoch 1 and next_offset -1, or raise its owner_epoch by one; read both. Then seek to
+ *     next_offset.
+ *   - store, in the transaction with the effects: UPDATE ... SET owner_epoch = CASE WHEN
+ *     owner_epoch = mine THEN owner_epoch END, next_offset = CASE WHEN next_offset = the one before
+ *     THEN the new one END, leader_epoch = ...: one who is not the owner, or missed something, sets
+ *     NULL, and the database raises. (No row: it is raised by inserting NULL.)
+ * docs/PARTS.md has the statements.
  *
  * THREADS, ERRORS, OWNERSHIP: as in rivulet.h. Client, consumer and connection are borrowed, are
  * used by the thread that calls, and must outlive the store. Calls that wait for the database do
