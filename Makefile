@@ -55,7 +55,7 @@ PARTS := store
 ROOMS_store := client/store client/sql
 NEEDS_store  = $(SQL_NEEDS)
 TESTS_store := sql exactly_once
-ABOUT_store := exactly once into the service's own database
+ABOUT_store := exactly once into a database of the service
 
 # client/sql is built for the databases that are there; a part that is made of it needs one of them.
 SQL_DATABASES := $(shell for p in sqlite3 libpq; do pkg-config --exists $$p && echo $$p; done)

@@ -4,6 +4,8 @@
  * transaction. CPU is this process's: on SQLite that is all of the database, on PostgreSQL none of
  * it.
  *
+ * The modes take turns; the figures are the medians of the rounds.
+ *
  * usage: exactly_once [RECORDS]
  */
 #include "base/check.h"
@@ -18,11 +20,18 @@
 #include <string.h>
 #include <sys/resource.h>
 
-enum { RECORDS = 50000, PARTITIONS = 4, VALUE_SIZE = 100, TIMEOUT_MS = 60000 };
+enum { RECORDS = 50000, ROUNDS = 5, PARTITIONS = 4, VALUE_SIZE = 100, TIMEOUT_MS = 60000 };
 
 enum mode { AT_LEAST_ONCE, AT_LEAST_ONCE_ASYNC, EXACTLY_ONCE, MODES };
 static const char *const mode_names[MODES] = {"at least once", "at least once, async commits",
                                               "exactly once"};
+
+/* Of the rounds of one mode. */
+struct figures {
+    int64_t batches;
+    int64_t rate[ROUNDS];   /* events a second */
+    int64_t cpu_ns[ROUNDS]; /* of an event */
+};
 
 struct bench {
     struct daemon *broker;
@@ -149,7 +158,8 @@ static void run_batch(struct run *r, const struct rv_record *records, size_t cou
          &e);
 }
 
-static void measure(struct bench *b, const struct database *d, enum mode mode, int batch)
+static void measure(struct bench *b, const struct database *d, enum mode mode, int batch,
+                    struct figures *f, int round)
 {
     struct run r = {.mode = mode};
     const struct rv_record *records;
@@ -171,11 +181,39 @@ static void measure(struct bench *b, const struct database *d, enum mode mode, i
         }
     }
     int64_t wall_us = clock_mono_us(&clock_real) - began_us, cpu = cpu_us() - cpu_began_us;
-    printf("%-11s %-29s %6d %8lld %10lld %10.1f\n", d->server ? "PostgreSQL" : "SQLite",
-           mode_names[mode], batch, (long long)batches, (long long)(done * 1000000 / wall_us),
-           (double)cpu / (double)done);
+    f->batches = batches;
+    f->rate[round] = done * 1000000 / wall_us;
+    f->cpu_ns[round] = cpu * 1000 / done;
     check(db_number(&r.db, "SELECT count(*) FROM effects") == b->records);
     run_close(&r);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+static int64_t median(int64_t *figures)
+{
+    qsort(figures, ROUNDS, sizeof *figures, by_size);
+    return figures[ROUNDS / 2];
+}
+
+static void measure_all(struct bench *b, const struct database *d, int batch)
+{
+    struct figures figures[MODES] = {0};
+    for (int round = 0; round < ROUNDS; round++) {
+        for (enum mode mode = 0; mode < MODES; mode++) {
+            measure(b, d, mode, batch, &figures[mode], round);
+        }
+    }
+    for (enum mode mode = 0; mode < MODES; mode++) {
+        struct figures *f = &figures[mode];
+        printf("%-11s %-29s %6d %8lld %10lld %10.1f\n", d->server ? "PostgreSQL" : "SQLite",
+               mode_names[mode], batch, (long long)f->batches, (long long)median(f->rate),
+               (double)median(f->cpu_ns) / 1000);
+    }
 }
 
 int main(int argc, char **argv)
@@ -197,9 +235,7 @@ int main(int argc, char **argv)
         }
         struct database *d = database_create(postgres);
         for (size_t i = 0; i < sizeof batches / sizeof batches[0]; i++) {
-            for (enum mode mode = 0; mode < MODES; mode++) {
-                measure(&b, d, mode, batches[i]);
-            }
+            measure_all(&b, d, batches[i]);
         }
         database_destroy(d);
     }
