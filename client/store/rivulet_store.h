@@ -115,8 +115,8 @@ enum rv_store_code {
                                  lost. rv_store_poll in either case */
     RV_STORE_FENCED = -202, /* the partition was taken over: the transaction cannot be committed */
     RV_STORE_REPLACED = -203, /* the log is not the one that was read: its leader epochs have gone
-                                 back, as when a topic was deleted and made anew. Stays until the
-                                 row is changed (above: to make a group read again) */
+                                 back, as when a topic was deleted and made anew. Stays until
+                                 somebody makes the group read again (above; leader_epoch = -1) */
 };
 
 /* Before the first rv_poll, on a consumer with `delivery` manual. Of `options`, which may be those

@@ -10,11 +10,11 @@
  * Invariants:
  * 1. Records are handed out only while every assigned partition is taken, and each is read from
  *    what its row says (`stored`), or from `first` where the row says nothing.
- * 2. A row moves only by store_moved: from the offset that we know to the position of the last
+ * 2. A row moves only by row_move: from the offset that we know to the position of the last
  *    rv_store_poll (`seen`), under our epoch, in the transaction of the effects.
  * 3. `given`: records were handed out and it is not known that they are stored. rv_store_poll looks
- *    at the rows then, before it reads on; what it finds is the truth, because a transaction of
- * ours that may still be at work (its connection was lost in COMMIT) holds the rows locked.
+ *    at the rows then, before it reads on. What it finds is the truth: a transaction of ours that
+ *    may still be at work (its connection was lost in COMMIT) holds the rows locked until it ends.
  *
  * Why the fence holds under READ COMMITTED. Take and store update the same row, so PostgreSQL has
  * one of them wait for the other's end. Store first: the new owner's take waits, then sees the row
