@@ -48,21 +48,30 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # ---- the parts: what a program may link besides librivulet, each a library of its own that uses librivulet by rivulet.h alone. A part X has
 # its public header at client/X/rivulet_X.h and becomes librivulet-X. ROOMS_X: the folders that it is made of; a folder without such a header is
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
-# part is not built, nor are its tests (tests/*/test_X*.c). ABOUT_X: a line for its .pc file.
+# part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). ABOUT_X: a line for its .pc file.
 
-PARTS :=
+PARTS := store spool
 
-PARTS        += spool
-ROOMS_spool  := client/spool client/sealed
-ABOUT_spool  := events that are kept in a file until the broker has them
+ROOMS_store := client/store client/sql
+NEEDS_store  = $(SQL_NEEDS)
+TESTS_store := sql exactly_once
+ABOUT_store := exactly once into a database of the service
+
+ROOMS_spool := client/spool client/sealed
+ABOUT_spool := events that are kept in a file until the broker has them
+
+# client/sql is built for the databases that are there; a part that is made of it needs one of them.
+SQL_DATABASES := $(shell for p in sqlite3 libpq; do pkg-config --exists $$p && echo $$p; done)
+SQL_NEEDS     := $(or $(SQL_DATABASES),sqlite3)
 
 NEEDED      := $(sort $(foreach p,$(PARTS),$(NEEDS_$(p))))
 FOUND       := $(if $(NEEDED),$(shell for p in $(NEEDED); do pkg-config --exists $$p && echo $$p; done))
 PARTS_THERE := $(foreach p,$(PARTS),$(if $(filter-out $(FOUND),$(NEEDS_$(p))),,$(p)))
 PART_SRC    := $(wildcard $(patsubst %,%/*.c,$(sort $(foreach p,$(PARTS_THERE),$(ROOMS_$(p))))))
-PART_CFLAGS := $(if $(FOUND),$(shell pkg-config --cflags $(FOUND)))
+PART_CFLAGS := $(if $(FOUND),$(shell pkg-config --cflags $(FOUND))) $(if $(filter sqlite3,$(SQL_DATABASES)),-DRIVULET_SQLITE) \
+               $(if $(filter libpq,$(SQL_DATABASES)),-DRIVULET_POSTGRES)
 PART_LIBS   := $(if $(FOUND),$(shell pkg-config --libs $(FOUND)))
-of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),tests/unit/test_$(p)% tests/wire/test_$(p)% tests/sim/test_$(p)%),$(1))
+of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),$(foreach t,$(or $(TESTS_$(p)),$(p)),$(foreach d,unit wire sim,tests/$(d)/test_$(t)%) tests/bench/$(t)%)),$(1))
 
 # ---- what there is
 
@@ -72,7 +81,7 @@ PROTOCOL_SRC := $(filter-out protocol/schemac.c,$(wildcard protocol/*.c))
 BROKER_SRC   := $(filter-out broker/main.c,$(wildcard broker/*.c broker/*/*.c))
 CLIENT_SRC   := $(wildcard client/*.c)
 TOOLS_SRC    := $(wildcard tools/*.c)
-BENCH_SRC    := $(wildcard tests/bench/*.c)
+BENCH_SRC    := $(call of_parts_there,$(wildcard tests/bench/*.c))
 KIT_SRC      := $(filter-out tests/kit/failing_mem.c,$(wildcard tests/kit/*.c))
 UNIT_SRC     := $(call of_parts_there,$(wildcard tests/unit/test_*.c))
 WIRE_SRC     := $(call of_parts_there,$(wildcard tests/wire/test_*.c))
@@ -94,14 +103,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop killloop-client peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client killloop-store peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-store|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -259,8 +268,8 @@ test: deps
 check: all $(TESTS)
 	@$(call run_tests,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC)) $(if $(filter release,$(MODE)),$(wildcard tests/scripts/test_*))
 
-# The client's tests, and the base and the wire that it is made of, in valgrind: what asan does not see is memory that was never written.
-VALGRIND_SRC := $(filter tests/unit/test_client_% tests/unit/test_assignors.c tests/unit/test_base.c tests/unit/test_batch.c tests/unit/test_wire.c,$(UNIT_SRC))
+# The tests of the client and of the parts, and the base and the wire that they are made of, in valgrind: what asan does not see is memory that was never written.
+VALGRIND_SRC := $(filter tests/unit/test_client_% $(foreach p,$(PARTS),$(foreach t,$(or $(TESTS_$(p)),$(p)),tests/unit/test_$(t)%)) tests/unit/test_assignors.c tests/unit/test_base.c tests/unit/test_batch.c tests/unit/test_wire.c,$(UNIT_SRC))
 .PHONY: valgrind
 valgrind: $(patsubst %.c,$(B)/%,$(VALGRIND_SRC))
 	@tools/packaging/deps.sh valgrind
@@ -288,6 +297,8 @@ killloop: all
 	tests/killloop/run --cycles $(or $(CYCLES),200)
 killloop-client: all
 	tests/killloop/run_client --rounds $(or $(ROUNDS),100)
+killloop-store: all
+	tests/killloop/run_store $(or $(KILLS),100)
 peers: all peer-programs
 	tests/peers/run
 # The programs on librivulet that tests/peers and tests/killloop start.
@@ -296,6 +307,8 @@ fresh:
 	tests/fresh.sh
 bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 	tests/bench/run $(ARGS)
+bench-store: all $(B)/tests/bench/exactly_once
+	$(B)/tests/bench/exactly_once $(RECORDS)
 bench-client: all
 	tests/bench/client/run $(ARGS)
 fuzz:
