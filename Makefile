@@ -16,7 +16,7 @@ GEN    := build/gen
 # ---- flags
 
 WARN  := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
-BASE  := -std=c17 -D_GNU_SOURCE -g -fno-common -fstack-protector-strong -fPIE -I. -Ibuild $(WARN)
+BASE  := -std=c17 -D_GNU_SOURCE -g -fno-common -fstack-protector-strong -fPIE -I. -Ibuild -idirafter client $(WARN)
 LINK  := -pie -Wl,-z,relro,-z,now
 
 FLAGS_release := -O2 -D_FORTIFY_SOURCE=3
@@ -40,10 +40,25 @@ $(error MODE=$(MODE) is not one of release debug asan tsan cov fuzz)
 endif
 
 VERSION  := 0.1.0
-CFLAGS   := $(BASE) $(FLAGS_$(MODE)) -DRIVULET_VERSION='"$(VERSION)"'
+CFLAGS    = $(BASE) $(FLAGS_$(MODE)) -DRIVULET_VERSION='"$(VERSION)"' $(PART_CFLAGS)
 LDFLAGS  := $(LINK) $(LINK_$(MODE))
 CODECS   := -lz -lsnappy -llz4 -lzstd
-LIBS     := $(CODECS) -luv -lpthread
+LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
+
+# ---- the parts: what a program may link besides librivulet, each a library of its own that uses librivulet by rivulet.h alone. A part X has
+# its public header at client/X/rivulet_X.h and becomes librivulet-X. ROOMS_X: the folders that it is made of; a folder without such a header is
+# shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
+# part is not built, nor are its tests (tests/*/test_X*.c). ABOUT_X: a line for its .pc file.
+
+PARTS :=
+
+NEEDED      := $(sort $(foreach p,$(PARTS),$(NEEDS_$(p))))
+FOUND       := $(if $(NEEDED),$(shell for p in $(NEEDED); do pkg-config --exists $$p && echo $$p; done))
+PARTS_THERE := $(foreach p,$(PARTS),$(if $(filter-out $(FOUND),$(NEEDS_$(p))),,$(p)))
+PART_SRC    := $(wildcard $(patsubst %,%/*.c,$(sort $(foreach p,$(PARTS_THERE),$(ROOMS_$(p))))))
+PART_CFLAGS := $(if $(FOUND),$(shell pkg-config --cflags $(FOUND)))
+PART_LIBS   := $(if $(FOUND),$(shell pkg-config --libs $(FOUND)))
+of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),tests/unit/test_$(p)% tests/wire/test_$(p)% tests/sim/test_$(p)%),$(1))
 
 # ---- what there is
 
@@ -55,9 +70,9 @@ CLIENT_SRC   := $(wildcard client/*.c)
 TOOLS_SRC    := $(wildcard tools/*.c)
 BENCH_SRC    := $(wildcard tests/bench/*.c)
 KIT_SRC      := $(filter-out tests/kit/failing_mem.c,$(wildcard tests/kit/*.c))
-UNIT_SRC     := $(wildcard tests/unit/test_*.c)
-WIRE_SRC     := $(wildcard tests/wire/test_*.c)
-SIM_SRC      := $(wildcard tests/sim/test_*.c)
+UNIT_SRC     := $(call of_parts_there,$(wildcard tests/unit/test_*.c))
+WIRE_SRC     := $(call of_parts_there,$(wildcard tests/wire/test_*.c))
+SIM_SRC      := $(call of_parts_there,$(wildcard tests/sim/test_*.c))
 FUZZ_SRC     := $(wildcard tests/fuzz/fuzz_*.c)
 PEER_SRC     := $(wildcard tests/peers/librivulet/*.c)
 
@@ -69,8 +84,8 @@ objs = $(patsubst %.c,$(B)/%.o,$(1))
 GEN_OBJ  := $(patsubst protocol/schema/%.msg,$(B)/gen/%.o,$(SCHEMAS)) $(if $(SCHEMAS),$(B)/gen/apis.o)
 LOW_LIB  := $(B)/libbase.a $(B)/libprotocol.a
 BROKER_LIB := $(if $(BROKER_SRC),$(B)/librivuletd.a)
-CLIENT_LIB := $(if $(CLIENT_SRC),$(B)/libclient.a)
-LIBRARY    := $(if $(filter release,$(MODE)),build/librivulet.a build/librivulet.so.0)
+CLIENT_LIB := $(if $(PART_SRC),$(B)/libparts.a) $(if $(CLIENT_SRC),$(B)/libclient.a)
+LIBRARY    := $(if $(filter release,$(MODE)),$(foreach l,rivulet $(PARTS_THERE:%=rivulet-%),build/lib$(l).a build/lib$(l).so.0))
 KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
@@ -119,6 +134,7 @@ endef
 $(B)/libbase.a: $(call objs,$(BASE_SRC)) ; $(archive)
 $(B)/libprotocol.a: $(call objs,$(PROTOCOL_SRC)) $(GEN_OBJ) ; $(archive)
 $(B)/libclient.a: $(call objs,$(CLIENT_SRC)) ; $(archive)
+$(B)/libparts.a: $(call objs,$(PART_SRC)) ; $(archive)
 $(B)/librivuletd.a: $(call objs,$(BROKER_SRC)) ; $(archive)
 $(B)/libkit.a: $(call objs,$(KIT_SRC)) ; $(archive)
 
@@ -148,7 +164,7 @@ LIB_PIC    := -fPIC -fstack-protector -fvisibility=hidden -ffunction-sections -f
 LIB_FLAGS  := $(filter-out -fPIE -O2 -fstack-protector-strong,$(CFLAGS)) $(LIB_PIC) $(if $(LIB_GCC),-flto -ffat-lto-objects) -DRIVULET_CLIENT_ONLY
 LIB_NEEDS  := -lz -lsnappy -llz4 -lzstd
 # Relocations in a tenth of the room, where the C library can read them (glibc 2.36).
-LIB_LINK   := -shared $(if $(LIB_GCC),-flto=2) $(LIB_SMALL) $(LIB_PIC) -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,-z,relro,-z,now -Wl,-z,defs -Wl,--as-needed -Wl,-soname,librivulet.so.0 \
+LIB_LINK   := -shared $(if $(LIB_GCC),-flto=2) $(LIB_SMALL) $(LIB_PIC) -Wl,--gc-sections -Wl,-z,noseparate-code -Wl,-z,relro,-z,now -Wl,-z,defs -Wl,--as-needed \
               -Wl,--version-script=client/rivulet.map \
               $(shell grep -qs GLIBC_ABI_DT_RELR "$$($(CC) -print-file-name=libc.so.6)" && echo -Wl,-z,pack-relative-relocs)
 
@@ -165,15 +181,35 @@ $(B)/lib/%.o: %.c $(GEN)/.done
 	$(SAY)$@
 	$(Q)$(CC) $(LIB_FLAGS) $(or $(LIB_SPEED),$(LIB_SMALL)) -MMD -MP -c -o $@ $<
 
-build/librivulet.so.0: $(LIB_OBJ) client/rivulet.map
+# link_shared OBJECTS,LIBRARIES and link_static OBJECTS: the target, which is build/NAME.so.0 or, of the same objects and after it, build/NAME.a.
+define link_shared
 	$(SAY)$@
-	$(Q)$(CC) $(LIB_LINK) -o $@ $(LIB_OBJ) $(LIB_NEEDS)
-build/librivulet.a: $(LIB_OBJ) build/librivulet.so.0
+	$(Q)$(CC) $(LIB_LINK) -Wl,-soname,$(@F) -o $@ $(1) $(2)
+endef
+define link_static
 	$(SAY)$@
-	$(Q)$(CC) -r -nostdlib $(if $(LIB_GCC),-fno-lto -fno-use-linker-plugin) -Wl,--gc-sections $$($(NM) -D --defined-only --format=just-symbols build/librivulet.so.0 | sed -n 's/^\(rv_[a-z_]*\).*/-Wl,-u,\1/p') -o $(B)/lib/rivulet.o $(LIB_OBJ)
-	$(Q)$(OBJCOPY) --localize-hidden --wildcard -R '.gnu.lto_*' -R '.gnu.debuglto_*' $(B)/lib/rivulet.o
+	$(Q)$(CC) -r -nostdlib $(if $(LIB_GCC),-fno-lto -fno-use-linker-plugin) -Wl,--gc-sections $$($(NM) -D --defined-only --format=just-symbols $(@:.a=.so.0) | sed -n 's/^\(rv_[a-z_]*\).*/-Wl,-u,\1/p') -o $(B)/lib/$(@F:.a=.o) $(1)
+	$(Q)$(OBJCOPY) --localize-hidden --wildcard -R '.gnu.lto_*' -R '.gnu.debuglto_*' $(B)/lib/$(@F:.a=.o)
 	@rm -f $@
-	$(Q)$(AR) rcs $@ $(B)/lib/rivulet.o
+	$(Q)$(AR) rcs $@ $(B)/lib/$(@F:.a=.o)
+endef
+
+build/librivulet.so.0: $(LIB_OBJ) client/rivulet.map
+	$(call link_shared,$(LIB_OBJ),$(LIB_NEEDS))
+build/librivulet.a: $(LIB_OBJ) build/librivulet.so.0
+	$(call link_static,$(LIB_OBJ))
+
+# A part: the same of its rooms, and what they need of base/, protocol/ and the generated tables; librivulet itself is another library.
+part_src = $(wildcard $(patsubst %,%/*.c,$(ROOMS_$(1))))
+part_gen = $(sort $(shell sed -n 's|^\#include "gen/\(.*\)\.h"|\1|p' $(wildcard $(patsubst %,%/*.[ch],$(ROOMS_$(1))))))
+part_obj = $(patsubst %.c,$(B)/lib/%.o,$(BASE_SRC) $(PROTOCOL_SRC) $(call part_src,$(1))) $(patsubst %,$(B)/lib/gen/%.o,$(call part_gen,$(1)) some_apis)
+define part
+build/librivulet-$(1).so.0: $(call part_obj,$(1)) build/librivulet.so.0 client/rivulet.map
+	$$(call link_shared,$(call part_obj,$(1)),build/librivulet.so.0 $(if $(NEEDS_$(1)),$(shell pkg-config --libs $(NEEDS_$(1)))) $(LIB_NEEDS))
+build/librivulet-$(1).a: $(call part_obj,$(1)) build/librivulet-$(1).so.0
+	$$(call link_static,$(call part_obj,$(1)))
+endef
+$(foreach p,$(PARTS_THERE),$(eval $(call part,$(p))))
 
 # ---- tests: each file of tests/{unit,wire,sim} is one program. One that sweeps allocation failures is called *_oom.c and gets the failing
 # allocator in the place of base/mem.c.
@@ -269,7 +305,7 @@ docs-check: all
 	@$(if $(wildcard broker/main.c),$(CONFIG_MD) | cmp - docs/CONFIG.md || { echo "docs/CONFIG.md is stale: make docs"; exit 1; })
 	@$(if $(wildcard tools/main.c),$(CLI_MD) | cmp - docs/CLI.md || { echo "docs/CLI.md is stale: make docs"; exit 1; })
 
-SOURCES := $(wildcard base/*.[ch] protocol/*.[ch] client/*.[ch] broker/*.[ch] broker/*/*.[ch] tools/*.[ch] tests/*/*.[ch])
+SOURCES := $(wildcard base/*.[ch] protocol/*.[ch] client/*.[ch] client/*/*.[ch] broker/*.[ch] broker/*/*.[ch] tools/*.[ch] tests/*/*.[ch])
 format:
 	@clang-format-14 -i $(SOURCES)
 tidy:
@@ -290,13 +326,16 @@ SHARE := $(TO)/share
 install: all man
 	install -d $(TO)/bin $(TO)/include $(TO)/lib/pkgconfig $(SHARE)/doc/rivulet/examples $(SHARE)/man/man1 $(SHARE)/man/man8
 	install -m 755 build/rivuletd build/rivulet $(TO)/bin
-	install -m 644 client/rivulet.h $(TO)/include
-	install -m 644 build/librivulet.a $(TO)/lib
-	install -m 755 build/librivulet.so.0 $(TO)/lib/librivulet.so.$(VERSION)
-	ln -sf librivulet.so.$(VERSION) $(TO)/lib/librivulet.so.0
-	ln -sf librivulet.so.0 $(TO)/lib/librivulet.so
+	install -m 644 client/rivulet.h $(foreach p,$(PARTS_THERE),client/$(p)/rivulet_$(p).h) $(TO)/include
+	set -e; for name in rivulet $(PARTS_THERE:%=rivulet-%); do \
+		install -m 644 build/lib$$name.a $(TO)/lib; \
+		install -m 755 build/lib$$name.so.0 $(TO)/lib/lib$$name.so.$(VERSION); \
+		ln -sf lib$$name.so.$(VERSION) $(TO)/lib/lib$$name.so.0; \
+		ln -sf lib$$name.so.0 $(TO)/lib/lib$$name.so; \
+	done
 	sed 's/@VERSION@/$(VERSION)/' client/rivulet.pc.in >$(TO)/lib/pkgconfig/rivulet.pc
-	chmod 644 $(TO)/lib/pkgconfig/rivulet.pc
+	$(foreach p,$(PARTS_THERE),sed 's/@VERSION@/$(VERSION)/; s/@PART@/$(p)/; s/@ABOUT@/$(ABOUT_$(p))/; s/@NEEDS@/$(NEEDS_$(p))/' client/part.pc.in >$(TO)/lib/pkgconfig/rivulet-$(p).pc &&) :
+	chmod 644 $(TO)/lib/pkgconfig/rivulet*.pc
 	install -m 644 README.md LICENSE docs/*.md $(SHARE)/doc/rivulet
 	install -m 644 examples/* $(SHARE)/doc/rivulet/examples
 	install -m 644 build/man/*.1 $(SHARE)/man/man1
