@@ -16,7 +16,7 @@ GEN    := build/gen
 # ---- flags
 
 WARN  := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
-BASE  := -std=c17 -D_GNU_SOURCE -g -fno-common -fstack-protector-strong -fPIE -I. -Ibuild -idirafter client $(WARN)
+BASE  := -std=c17 -D_GNU_SOURCE -g -fno-common -fstack-protector-strong -fPIE -I. -Ibuild -idirafter client -idirafter client/view $(WARN)
 LINK  := -pie -Wl,-z,relro,-z,now
 
 FLAGS_release := -O2 -D_FORTIFY_SOURCE=3
@@ -50,7 +50,13 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
 # part is not built, nor are its tests (tests/*/test_X*.c). ABOUT_X: a line for its .pc file.
 
-PARTS :=
+PARTS := view view_sqlite
+
+ROOMS_view := client/view
+ABOUT_view := the latest value of every key of a topic, kept here
+ROOMS_view_sqlite := client/view_sqlite
+NEEDS_view_sqlite := sqlite3
+ABOUT_view_sqlite := a view of a topic kept in SQLite
 
 NEEDED      := $(sort $(foreach p,$(PARTS),$(NEEDS_$(p))))
 FOUND       := $(if $(NEEDED),$(shell for p in $(NEEDED); do pkg-config --exists $$p && echo $$p; done))
