@@ -33,6 +33,7 @@ static const struct code_row own_codes[] = {
     {RV_E_LOST_MEMBER, RV_REJOIN,                "RV_E_LOST_MEMBER", "not a member of the group any more"                        },
     {RV_E_ABSENT,      0,                        "RV_E_ABSENT",      "there is no such thing"                                    },
     {RV_E_ABORTED,     0,                        "RV_E_ABORTED",     "not sent: its transaction is being aborted"                },
+    {RV_E_IO,          0,                        "RV_E_IO",          "a file cannot be read or written"                          },
 };
 
 /* Kafka's codes that mean more to a caller than "may succeed later". */

@@ -72,6 +72,7 @@ enum rv_code {
         -115,            /* not a member of the group any more: the partitions are others' now */
     RV_E_ABSENT = -116,  /* no such topic, partition or group */
     RV_E_ABORTED = -117, /* a record that was not sent: its transaction is being aborted */
+    RV_E_IO = -118,      /* a file of the program's own cannot be read or written (the parts) */
 };
 
 enum rv_flag {
