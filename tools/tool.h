@@ -139,6 +139,7 @@ int verb_topic_describe(struct tool *t);
 int verb_topic_delete(struct tool *t);
 int verb_produce(struct tool *t);
 int verb_consume(struct tool *t);
+int verb_view(struct tool *t);
 int verb_group_list(struct tool *t);
 int verb_group_describe(struct tool *t);
 int verb_bench_produce(struct tool *t);

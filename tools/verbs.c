@@ -20,8 +20,12 @@ const struct tool_option options[] = {
     {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "a setting of the topic; NAME= goes back to the default", "topic alter"},
     {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "a setting of the topic", NULL},
     {'k', true, OPTION_ONCE, "key-separator", "TEXT", "print KEY TEXT VALUE", "consume"},
+    {'k', true, OPTION_ONCE, "key-separator", "TEXT", "print KEY TEXT VALUE (a tab)", "view"},
     {'k', true, OPTION_ONCE, "key-separator", "TEXT", "lines are KEY TEXT VALUE", NULL},
+    {'K', false, OPTION_ONCE, "key", "KEY", "only this key", "view"},
+    {'K', false, OPTION_ONCE, "key", "KEY", "only records of this key", "parked"},
     {'K', false, OPTION_ONCE, "key", "KEY", "the key of every record that brings none", NULL},
+    {'A', false, OPTION_ONCE, "at", "TIME", "as it was then: later records do not count", NULL},
     {'H', true, OPTION_PAIRS, "header", "NAME=VALUE", "a header for every record, before those that it brings", NULL},
     {'f', true, OPTION_ONCE, "format", "FORMAT", "how records are read, e.g. '%k %v\\n' (see FORMATS)", "produce"},
     {'f', true, OPTION_ONCE, "format", "FORMAT", "how a record is printed, e.g. '%k %v %o %T\\n' (see FORMATS)", NULL},
@@ -95,6 +99,12 @@ const struct tool_verb verbs[] = {
      "rivulet consume users -o @-2h --until end\n"
      "rivulet consume users -o @2026-11-24T14:00:00Z --until @2026-11-24T15:00:00Z\n"
      "rivulet consume users -g billing", verb_consume},
+    {"view", "TOPIC", 1, 1, "KAkfe", false, "print the latest value of every key",
+     "{\"topic\",\"partition\",\"offset\",\"timestamp_ms\",\"key\",\"value\"}, one a key, as `consume`",
+     "It reads the whole topic up to what is the end now, in memory, and prints a line a key, sorted by key. A record whose value is null removes "
+     "its key; records without a key are passed over, and counted on standard error.\n\n"
+     "With --at it is as it was at that time, as far as the records of then are still there: a compacted topic has forgotten them.",
+     "rivulet view users\nrivulet view users --key ada\nrivulet view users --at -2h --json", verb_view},
     {"group list", "", 0, 0, "", false, "name the groups", "{\"group\",\"state\",\"protocol_type\"}, one a group", NULL, NULL, verb_group_list},
     {"group describe", "GROUP", 1, 1, "", false, "show members, offsets, lag, and how old the oldest unread record is",
      "{\"group\",\"topic\",\"partition\",\"committed_offset\",\"end_offset\",\"lag\",\"member\"}, one a partition; what is not known is null",

@@ -23,7 +23,7 @@ int view_fail(struct rv_error *ret_error, int code, const char *format, ...)
 
 static void memory_destroy(struct view_memory *m)
 {
-    table_finish(&m->table);
+    keys_finish(&m->table);
     mem_free(m->state.positions);
     mem_free(m->topic);
     mem_free(m->path);
@@ -38,7 +38,7 @@ int memory_create(const char *topic, const char *path, uint64_t limit_bytes,
     struct view_memory *m = mem_zero(1, sizeof *m);
     if (m) {
         rand_system(&seed, sizeof seed);
-        table_init(&m->table, seed, limit_bytes);
+        keys_init(&m->table, seed, limit_bytes);
         m->topic = mem_dup(topic, strlen(topic) + 1);
         m->path = has_file ? mem_dup(path, strlen(path) + 1) : NULL;
     }
@@ -84,7 +84,7 @@ static int memory_get(void *ctx, struct rv_bytes key, struct rv_view_entry *ret_
                       int64_t *ret_generation, struct rv_error *e)
 {
     const struct view_memory *m = ctx;
-    const struct block *b = table_find(&m->table, key);
+    const struct block *b = keys_find(&m->table, key);
     (void)e;
     *ret_generation = b ? m->table.generation - block_is_old(&m->table, b) : 0;
     if (b) {
@@ -97,7 +97,7 @@ static int memory_put(void *ctx, const struct rv_view_entry *entry, int64_t gene
                       struct rv_error *e)
 {
     struct view_memory *m = ctx;
-    err code = table_put(&m->table, entry, generation != m->table.generation);
+    err code = keys_put(&m->table, entry, generation != m->table.generation);
     return code == OK          ? RV_OK
            : code == ERR_LIMIT ? view_fail(e, RV_E_FULL,
                                            "the view of topic %s is full: %llu bytes "
@@ -110,7 +110,7 @@ static int memory_remove(void *ctx, struct rv_bytes key, struct rv_error *e)
 {
     struct view_memory *m = ctx;
     (void)e;
-    table_remove(&m->table, key);
+    keys_remove(&m->table, key);
     return RV_OK;
 }
 
@@ -122,7 +122,7 @@ static int memory_sweep(void *ctx, int64_t generation,
     uint64_t cursor = 0;
     (void)generation;
     (void)e;
-    for (const struct block *b; (b = table_next(&m->table, &cursor));) {
+    for (const struct block *b; (b = keys_next(&m->table, &cursor));) {
         struct rv_view_entry entry = block_entry(b);
         if (entry.value.ptr && !block_is_old(&m->table, b)) {
             continue;
@@ -130,7 +130,7 @@ static int memory_sweep(void *ctx, int64_t generation,
         if (entry.value.ptr) {
             gone(gone_ctx, &entry);
         }
-        table_remove(&m->table, entry.key);
+        keys_remove(&m->table, entry.key);
         cursor--;
     }
     return RV_OK;
@@ -150,7 +150,7 @@ static int memory_save(void *ctx, const char *topic, const struct rv_view_state 
     m->state = *state;
     m->state.positions = positions;
     if (state->generation != m->table.generation) {
-        table_begin(&m->table, state->generation);
+        keys_begin(&m->table, state->generation);
     }
     return RV_OK;
 }
@@ -163,8 +163,8 @@ static int memory_next(void *ctx, int64_t *cursor, struct rv_view_entry *ret_ent
     const struct block *b;
     (void)e;
     do {
-        b = table_next(&m->table, &at);
-    } while (b && b->value_size == TABLE_NULL);
+        b = keys_next(&m->table, &at);
+    } while (b && b->value_size == KEYS_NULL);
     *cursor = (int64_t)at;
     *ret_entry = b ? block_entry(b) : (struct rv_view_entry){0};
     return RV_OK;

@@ -1,10 +1,10 @@
 /* memory: a view's own storage: a table, and on request a file with all of it. */
 #pragma once
 
-#include "client/view/table.h"
+#include "client/view/keys.h"
 
 struct view_memory {
-    struct table table;
+    struct keys table;
     struct rv_view_state state; /* as it was saved last; positions owned */
     char *topic;                /* owned: whose view it is */
     char *path;                 /* owned; NULL: no file */

@@ -133,7 +133,8 @@ RV_API int rv_view_poll(struct rv_view *view, int timeout_ms, struct rv_error *r
 
 RV_API bool rv_view_is_complete(const struct rv_view *view);
 
-/* RV_E_ABSENT: there is no such key. What it gives is borrowed until the next call on the view. */
+/* RV_E_ABSENT: there is no such key. What it gives is borrowed until the next call on the view;
+ * from memory, until the next rv_view_poll. */
 RV_API int rv_view_get(struct rv_view *view, struct rv_bytes key, struct rv_view_entry *ret_entry,
                        struct rv_error *ret_error);
 
@@ -170,7 +171,7 @@ RV_API void rv_view_on_rebuild(struct rv_view *view, void (*fn)(void *ctx, const
                                void *ctx);
 
 /* Writes `view.file` anew: all of it to a file beside it, which is synced and then takes its place.
- * Call it as often as a restart may have to read again. RV_E_STATE without view.file. */
+ * Call it as often as a restart may have to read again. RV_E_STATE without view.file, RV_E_IO. */
 RV_API int rv_view_save(struct rv_view *view, struct rv_error *ret_error);
 
 #ifdef __cplusplus

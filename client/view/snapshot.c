@@ -38,7 +38,7 @@ static const char magic[6] = {'R', 'V', 'V', 'I', 'E', 'W'};
 
 static int io_fail(struct rv_error *e, const char *what, const char *path, int number)
 {
-    return view_fail(e, RV_E_STATE, "cannot %s %s: %s", what, path, strerror(number));
+    return view_fail(e, RV_E_IO, "cannot %s %s: %s", what, path, strerror(number));
 }
 
 /* ---- reading ---- */
@@ -187,14 +187,14 @@ static void read_entry(struct view_memory *m, struct reader *r)
     struct rv_view_entry entry = {.partition = (int32_t)get_be32(p + 8),
                                   .offset = (int64_t)get_be64(p + 13),
                                   .timestamp_ms = (int64_t)get_be64(p + 21)};
-    bool is_old = p[12] != 0, has_value = value_size != TABLE_NULL;
+    bool is_old = p[12] != 0, has_value = value_size != KEYS_NULL;
     p = take(r, (uint64_t)key_size + (has_value ? value_size : 0));
     if (!p) {
         return;
     }
     entry.key = (struct rv_bytes){p, key_size};
     entry.value = (struct rv_bytes){has_value ? p + key_size : NULL, has_value ? value_size : 0};
-    err e = table_put(&m->table, &entry, is_old);
+    err e = keys_put(&m->table, &entry, is_old);
     if (e) {
         r->code = e == ERR_MEMORY
                       ? view_fail(r->e, RV_E_MEMORY, "out of memory")
@@ -217,8 +217,8 @@ static int read_all(struct view_memory *m, struct reader *r)
     }
     if (r->code != RV_OK) {
         uint64_t seed = m->table.seed, limit = m->table.limit_bytes;
-        table_finish(&m->table);
-        table_init(&m->table, seed, limit);
+        keys_finish(&m->table);
+        keys_init(&m->table, seed, limit);
         mem_free(m->state.positions);
         m->state = (struct rv_view_state){0};
     }
@@ -348,14 +348,14 @@ static void put_all(const struct view_memory *m, struct writer *w)
     }
     put_number(w, m->table.used, 8);
     uint64_t cursor = 0;
-    for (const struct block *b; !w->error_number && (b = table_next(&m->table, &cursor));) {
+    for (const struct block *b; !w->error_number && (b = keys_next(&m->table, &cursor));) {
         put_number(w, b->key_size, 4);
         put_number(w, b->value_size, 4);
         put_number(w, (uint32_t)b->partition, 4);
         put_number(w, block_is_old(&m->table, b), 1);
         put_number(w, (uint64_t)b->offset, 8);
         put_number(w, (uint64_t)b->timestamp_ms, 8);
-        put(w, b->bytes, b->key_size + (b->value_size == TABLE_NULL ? 0 : (size_t)b->value_size));
+        put(w, b->bytes, b->key_size + (b->value_size == KEYS_NULL ? 0 : (size_t)b->value_size));
     }
     put_number(w, w->crc, 4);
     write_out(w);

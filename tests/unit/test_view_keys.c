@@ -36,7 +36,7 @@ static struct rv_bytes key_of(int k, char text[16])
     return (struct rv_bytes){text, k == 0 ? 0 : (size_t)n}; /* one is empty */
 }
 
-static void put(struct table *t, struct model *m, int k, int64_t offset, size_t size, bool is_null)
+static void put(struct keys *t, struct model *m, int k, int64_t offset, size_t size, bool is_null)
 {
     char text[16];
     const struct rv_view_entry e = {
@@ -46,11 +46,11 @@ static void put(struct table *t, struct model *m, int k, int64_t offset, size_t 
         .offset = offset,
         .timestamp_ms = offset * 2
     };
-    assert_int_equal(table_put(t, &e, false), OK);
+    assert_int_equal(keys_put(t, &e, false), OK);
     m[k] = (struct model){.offset = offset, .size = size, .is_null = is_null};
 }
 
-static void assert_block(const struct table *t, const struct block *b, int k, const struct model *m)
+static void assert_block(const struct keys *t, const struct block *b, int k, const struct model *m)
 {
     struct rv_view_entry e = block_entry(b);
     assert_int_equal(e.offset, m->offset);
@@ -64,12 +64,12 @@ static void assert_block(const struct table *t, const struct block *b, int k, co
     }
 }
 
-static void assert_table(const struct table *t, const struct model *m)
+static void assert_table(const struct keys *t, const struct model *m)
 {
     uint64_t cursor = 0, there = 0, nulls = 0, walked = 0;
     char text[16];
     for (int k = 0; k < KEYS; k++) {
-        const struct block *b = table_find(t, key_of(k, text));
+        const struct block *b = keys_find(t, key_of(k, text));
         assert_int_equal(b != NULL, m[k].offset >= 0);
         if (b) {
             assert_block(t, b, k, &m[k]);
@@ -79,7 +79,7 @@ static void assert_table(const struct table *t, const struct model *m)
     }
     assert_int_equal(t->used, there);
     assert_int_equal(t->nulls, nulls);
-    while (table_next(t, &cursor)) {
+    while (keys_next(t, &cursor)) {
         walked++;
     }
     assert_int_equal(walked, there);
@@ -93,10 +93,10 @@ static void a_table_is_what_was_put_into_it(void **state)
         pattern[i] = (uint8_t)(i * 7);
     }
     for (uint64_t seed = 1; seed <= 3; seed++) {
-        struct table t;
+        struct keys t;
         struct rng r;
         rng_init(&r, seed);
-        table_init(&t, seed, UINT64_MAX);
+        keys_init(&t, seed, UINT64_MAX);
         memset(m, 0xff, sizeof m);
         uint64_t live_most = 0;
         for (int64_t i = 0; i < 60000; i++) {
@@ -105,7 +105,7 @@ static void a_table_is_what_was_put_into_it(void **state)
             uint64_t what = rng_below(&r, 100);
             size_t size = what < 90 ? rng_below(&r, 60) : what < 97 ? rng_below(&r, 3000) : BIG;
             if (what % 10 == 0) {
-                table_remove(&t, key_of(k, text));
+                keys_remove(&t, key_of(k, text));
                 m[k].offset = -1;
             } else {
                 put(&t, m, k, i, what == 99 ? 0 : size, what == 99);
@@ -121,11 +121,11 @@ static void a_table_is_what_was_put_into_it(void **state)
         assert_true(t.bytes < 2 * live_most + (t.mask + 1) * 8 + 4 * 256 * 1024);
         for (int k = 0; k < KEYS; k++) {
             char text[16];
-            table_remove(&t, key_of(k, text));
+            keys_remove(&t, key_of(k, text));
         }
         assert_int_equal(t.used, 0);
         assert_true(t.bytes <= (t.mask + 1) * 8 + 256 * 1024); /* the one that is filled */
-        table_finish(&t);
+        keys_finish(&t);
     }
 }
 
@@ -133,13 +133,13 @@ static void a_table_is_what_was_put_into_it(void **state)
 static void generations_are_told_apart(void **state)
 {
     static struct model m[KEYS];
-    struct table t;
+    struct keys t;
     (void)state;
-    table_init(&t, 1, UINT64_MAX);
+    keys_init(&t, 1, UINT64_MAX);
     memset(m, 0xff, sizeof m);
     for (int64_t generation = 1; generation <= 4; generation++) {
         if (generation > 1) {
-            table_begin(&t, generation);
+            keys_begin(&t, generation);
         }
         for (int k = 0; k < KEYS; k++) {
             m[k].is_old = true;
@@ -149,17 +149,17 @@ static void generations_are_told_apart(void **state)
         }
         assert_table(&t, m);
     }
-    table_finish(&t);
+    keys_finish(&t);
 }
 
 static void the_limit_is_kept_and_nothing_is_lost(void **state)
 {
     static struct model m[KEYS];
-    struct table t;
+    struct keys t;
     char text[16];
     (void)state;
     enum { LIMIT = 600000 };
-    table_init(&t, 1, LIMIT);
+    keys_init(&t, 1, LIMIT);
     memset(m, 0xff, sizeof m);
     err e = OK;
     int k = 0;
@@ -168,7 +168,7 @@ static void the_limit_is_kept_and_nothing_is_lost(void **state)
             .key = key_of(k, text), .value = {pattern, 1000},
                   .partition = k % 7
         };
-        e = table_put(&t, &entry, false);
+        e = keys_put(&t, &entry, false);
         m[k] = e == OK ? (struct model){.size = 1000} : (struct model){.offset = -1};
         assert_true(t.bytes <= LIMIT);
     }
@@ -176,7 +176,7 @@ static void the_limit_is_kept_and_nothing_is_lost(void **state)
     assert_true(k > 400);
     assert_table(&t, m);
     put(&t, m, 1, 0, 1000, false); /* in its place */
-    table_finish(&t);
+    keys_finish(&t);
 }
 
 /* ---- the file ---- */
@@ -235,7 +235,7 @@ static void assert_filled(struct view_memory *m)
     assert_int_equal(m->state.positions[1].offset, RV_START);
     assert_int_equal(m->table.used, 4);
     for (int i = 0; i < 4; i++) {
-        const struct block *b = table_find(&m->table, key_of(i + 1, text));
+        const struct block *b = keys_find(&m->table, key_of(i + 1, text));
         assert_non_null(b);
         assert_int_equal(block_is_old(&m->table, b), i == 0);
         struct rv_view_entry e = block_entry(b);
@@ -344,8 +344,8 @@ static void large_files_come_back(void **state)
     snprintf(path, sizeof path, "%s/v", dir);
     struct view_memory *m = memory(path);
     fill(m);
-    table_finish(&m->table);
-    table_init(&m->table, 1, UINT64_MAX);
+    keys_finish(&m->table);
+    keys_init(&m->table, 1, UINT64_MAX);
     m->table.generation = 3;
     memset(models, 0xff, sizeof models);
     for (int k = 0; k < KEYS; k++) {
@@ -376,7 +376,7 @@ static void a_file_that_cannot_be_written_leaves_the_old_one(void **state)
     fill(m);
     assert_int_equal(snapshot_save(m, &e), RV_OK);
     assert_int_equal(mkdir(beside, 0700), 0);
-    assert_int_equal(snapshot_save(m, &e), RV_E_STATE);
+    assert_int_equal(snapshot_save(m, &e), RV_E_IO);
     assert_non_null(strstr(e.text, "v.tmp"));
     release(m);
     m = memory(path);

@@ -1,4 +1,4 @@
-/* The table of view/table.h.
+/* The table of view/keys.h.
  *
  *   slot    63 ........ 40 39 ................ 15 14 ....... 0
  *           tag: high bits  number of the chunk   position / 8     + 1, so that 0 is empty
@@ -10,7 +10,7 @@
  *   T1  every block that is not a gap has exactly one slot
  *   T2  bytes = the slots' and all chunks' sizes
  */
-#include "client/view/table.h"
+#include "client/view/keys.h"
 
 #include "base/check.h"
 #include "base/map.h"
@@ -36,27 +36,27 @@ static const uint64_t place_mask = ((uint64_t)1 << TAG_SHIFT) - 1;
 _Static_assert(CHUNK_SIZE / UNIT == 1 << UNIT_BITS, "a place in a chunk has 15 bits");
 _Static_assert(sizeof(struct block) == 32, "entries are what memory is for");
 
-void table_init(struct table *t, uint64_t seed, uint64_t limit_bytes)
+void keys_init(struct keys *t, uint64_t seed, uint64_t limit_bytes)
 {
     *t =
-        (struct table){.seed = seed, .limit_bytes = limit_bytes, .generation = 1, .tail = NO_CHUNK};
+        (struct keys){.seed = seed, .limit_bytes = limit_bytes, .generation = 1, .tail = NO_CHUNK};
 }
 
-void table_finish(struct table *t)
+void keys_finish(struct keys *t)
 {
     for (uint32_t i = 0; i < t->chunk_count; i++) {
         mem_free(t->chunks[i].data);
     }
     mem_free(t->chunks);
     mem_free(t->slots);
-    *t = (struct table){0};
+    *t = (struct keys){0};
 }
 
 /* ---- blocks and slots ---- */
 
 static size_t block_size(size_t key_size, uint32_t value_size)
 {
-    size_t size = sizeof(struct block) + key_size + (value_size == TABLE_NULL ? 0 : value_size);
+    size_t size = sizeof(struct block) + key_size + (value_size == KEYS_NULL ? 0 : value_size);
     return (size + UNIT - 1) & ~(size_t)(UNIT - 1);
 }
 
@@ -65,13 +65,13 @@ static size_t size_of(const struct block *b)
     return block_size(b->key_size, b->value_size);
 }
 
-static struct block *block_at(const struct table *t, uint64_t place)
+static struct block *block_at(const struct keys *t, uint64_t place)
 {
     const struct chunk *c = &t->chunks[place >> UNIT_BITS];
     return (struct block *)(c->data + (place & ((1 << UNIT_BITS) - 1)) * UNIT);
 }
 
-static struct block *block_of(const struct table *t, uint64_t slot)
+static struct block *block_of(const struct keys *t, uint64_t slot)
 {
     return block_at(t, (slot & place_mask) - 1);
 }
@@ -82,7 +82,7 @@ static uint64_t slot_make(uint32_t hash, uint64_t place)
 }
 
 /* The slot of the key, or the empty one where it belongs. */
-static uint64_t slot_find(const struct table *t, uint32_t hash, struct rv_bytes key)
+static uint64_t slot_find(const struct keys *t, uint32_t hash, struct rv_bytes key)
 {
     uint64_t i = hash & t->mask;
     for (; t->slots[i]; i = (i + 1) & t->mask) {
@@ -98,12 +98,12 @@ static uint64_t slot_find(const struct table *t, uint32_t hash, struct rv_bytes 
     return i;
 }
 
-static uint32_t hash_of(const struct table *t, struct rv_bytes key)
+static uint32_t hash_of(const struct keys *t, struct rv_bytes key)
 {
     return (uint32_t)hash_bytes(key.size ? key.ptr : "", key.size, t->seed);
 }
 
-const struct block *table_find(const struct table *t, struct rv_bytes key)
+const struct block *keys_find(const struct keys *t, struct rv_bytes key)
 {
     if (!t->slots) {
         return NULL;
@@ -114,7 +114,7 @@ const struct block *table_find(const struct table *t, struct rv_bytes key)
 
 /* ---- room ---- */
 
-static err bytes_take(struct table *t, uint64_t size)
+static err bytes_take(struct keys *t, uint64_t size)
 {
     if (size > t->limit_bytes || t->bytes > t->limit_bytes - size) {
         return ERR_LIMIT;
@@ -124,7 +124,7 @@ static err bytes_take(struct table *t, uint64_t size)
 }
 
 /* A slot more will be used: room for it, an eighth staying empty. */
-static err slots_reserve(struct table *t)
+static err slots_reserve(struct keys *t)
 {
     uint64_t count = t->slots ? t->mask + 1 : 0;
     if (t->used < count - count / 8) {
@@ -153,7 +153,7 @@ static err slots_reserve(struct table *t)
 }
 
 /* A new chunk; its number. */
-static err chunk_add(struct table *t, size_t size, uint32_t *ret_number)
+static err chunk_add(struct keys *t, size_t size, uint32_t *ret_number)
 {
     uint32_t n = 0;
     while (n < t->chunk_count && t->chunks[n].data) {
@@ -180,7 +180,7 @@ static err chunk_add(struct table *t, size_t size, uint32_t *ret_number)
     return OK;
 }
 
-static void chunk_drop(struct table *t, uint32_t n)
+static void chunk_drop(struct keys *t, uint32_t n)
 {
     t->bytes -= t->chunks[n].size;
     mem_free(t->chunks[n].data);
@@ -188,7 +188,7 @@ static void chunk_drop(struct table *t, uint32_t n)
 }
 
 /* Room for a block in the chunk, which has it; its place. */
-static uint64_t chunk_take(struct table *t, uint32_t n, size_t size)
+static uint64_t chunk_take(struct keys *t, uint32_t n, size_t size)
 {
     struct chunk *c = &t->chunks[n];
     uint64_t place = (uint64_t)n << UNIT_BITS | c->used / UNIT;
@@ -197,7 +197,7 @@ static uint64_t chunk_take(struct table *t, uint32_t n, size_t size)
 }
 
 /* All blocks of chunk `from` to the tail, which has room for them. */
-static void chunk_empty(struct table *t, uint32_t from)
+static void chunk_empty(struct keys *t, uint32_t from)
 {
     const struct chunk *c = &t->chunks[from];
     for (uint32_t at = 0; at < c->used;) {
@@ -220,7 +220,7 @@ static void chunk_empty(struct table *t, uint32_t from)
 
 /* The tail becomes a new chunk, and what is half gaps goes into it while that leaves it half
  * empty: each 128 KiB moved free as much at least. */
-static err tail_renew(struct table *t)
+static err tail_renew(struct keys *t)
 {
     uint32_t n;
     err e = chunk_add(t, CHUNK_SIZE, &n);
@@ -238,7 +238,7 @@ static err tail_renew(struct table *t)
     return OK;
 }
 
-static err block_reserve(struct table *t, size_t size, uint64_t *ret_place)
+static err block_reserve(struct keys *t, size_t size, uint64_t *ret_place)
 {
     if (size > BIG_SIZE) {
         uint32_t n;
@@ -259,12 +259,12 @@ static err block_reserve(struct table *t, size_t size, uint64_t *ret_place)
 }
 
 /* The block is nobody's any more. A chunk without any goes at once, but for the tail. */
-static void block_free(struct table *t, uint64_t place)
+static void block_free(struct keys *t, uint64_t place)
 {
     uint32_t n = (uint32_t)(place >> UNIT_BITS);
     struct chunk *c = &t->chunks[n];
     struct block *b = block_at(t, place);
-    t->nulls -= b->value_size == TABLE_NULL;
+    t->nulls -= b->value_size == KEYS_NULL;
     b->is_gap = 1;
     c->gaps += (uint32_t)size_of(b);
     if (c->gaps == c->used && n != t->tail) {
@@ -274,14 +274,14 @@ static void block_free(struct table *t, uint64_t place)
 
 /* ---- put and remove ---- */
 
-static void block_fill(struct table *t, struct block *b, uint32_t hash,
+static void block_fill(struct keys *t, struct block *b, uint32_t hash,
                        const struct rv_view_entry *e, bool is_old)
 {
     bool has_value = e->value.ptr != NULL;
     *b = (struct block){.hash = hash,
                         .key_size = (uint32_t)e->key.size & (KEY_LIMIT - 1),
                         .is_odd = (uint32_t)((t->generation - is_old) & 1),
-                        .value_size = has_value ? (uint32_t)e->value.size : TABLE_NULL,
+                        .value_size = has_value ? (uint32_t)e->value.size : KEYS_NULL,
                         .partition = e->partition,
                         .offset = e->offset,
                         .timestamp_ms = e->timestamp_ms};
@@ -294,14 +294,14 @@ static void block_fill(struct table *t, struct block *b, uint32_t hash,
     t->nulls += !has_value;
 }
 
-err table_put(struct table *t, const struct rv_view_entry *entry, bool is_old)
+err keys_put(struct keys *t, const struct rv_view_entry *entry, bool is_old)
 {
     if (entry->key.size >= KEY_LIMIT || entry->value.size >= KEY_LIMIT) {
         return ERR_LIMIT;
     }
     uint32_t hash = hash_of(t, entry->key);
     size_t size =
-        block_size(entry->key.size, entry->value.ptr ? (uint32_t)entry->value.size : TABLE_NULL);
+        block_size(entry->key.size, entry->value.ptr ? (uint32_t)entry->value.size : KEYS_NULL);
     err e = slots_reserve(t);
     if (e) {
         return e;
@@ -309,7 +309,7 @@ err table_put(struct table *t, const struct rv_view_entry *entry, bool is_old)
     uint64_t i = slot_find(t, hash, entry->key);
     struct block *old = t->slots[i] ? block_of(t, t->slots[i]) : NULL;
     if (old && size_of(old) == size) {
-        t->nulls -= old->value_size == TABLE_NULL;
+        t->nulls -= old->value_size == KEYS_NULL;
         block_fill(t, old, hash, entry, is_old);
         return OK;
     }
@@ -328,7 +328,7 @@ err table_put(struct table *t, const struct rv_view_entry *entry, bool is_old)
     return OK;
 }
 
-void table_remove(struct table *t, struct rv_bytes key)
+void keys_remove(struct keys *t, struct rv_bytes key)
 {
     if (!t->slots) {
         return;
@@ -356,7 +356,7 @@ void table_remove(struct table *t, struct rv_bytes key)
 
 /* ---- all of it ---- */
 
-const struct block *table_next(const struct table *t, uint64_t *cursor)
+const struct block *keys_next(const struct keys *t, uint64_t *cursor)
 {
     uint64_t count = t->slots ? t->mask + 1 : 0;
     for (uint64_t i = *cursor; i < count; i++) {
@@ -369,23 +369,23 @@ const struct block *table_next(const struct table *t, uint64_t *cursor)
     return NULL;
 }
 
-void table_begin(struct table *t, int64_t generation)
+void keys_begin(struct keys *t, int64_t generation)
 {
     t->generation = generation;
     uint64_t cursor = 0;
-    for (const struct block *b; (b = table_next(t, &cursor));) {
+    for (const struct block *b; (b = keys_next(t, &cursor));) {
         ((struct block *)b)->is_odd = (uint32_t)(~generation & 1); /* it is ours */
     }
 }
 
-bool block_is_old(const struct table *t, const struct block *b)
+bool block_is_old(const struct keys *t, const struct block *b)
 {
     return b->is_odd != (uint32_t)(t->generation & 1);
 }
 
 struct rv_view_entry block_entry(const struct block *b)
 {
-    bool has_value = b->value_size != TABLE_NULL;
+    bool has_value = b->value_size != KEYS_NULL;
     return (struct rv_view_entry){
         .key = {b->bytes,                                  b->key_size                  },
         .value = {has_value ? b->bytes + b->key_size : NULL, has_value ? b->value_size : 0},
