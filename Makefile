@@ -50,13 +50,15 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
 # part is not built, nor are its tests (tests/*/test_X*.c). ABOUT_X: a line for its .pc file.
 
-PARTS := view view_sqlite
+PARTS := view view_sqlite park
 
 ROOMS_view := client/view
 ABOUT_view := the latest value of every key of a topic, kept here
 ROOMS_view_sqlite := client/view_sqlite
 NEEDS_view_sqlite := sqlite3
 ABOUT_view_sqlite := a view of a topic kept in SQLite
+ROOMS_park := client/park
+ABOUT_park := records that fail are tried again later, and parked
 
 NEEDED      := $(sort $(foreach p,$(PARTS),$(NEEDS_$(p))))
 FOUND       := $(if $(NEEDED),$(shell for p in $(NEEDED); do pkg-config --exists $$p && echo $$p; done))
