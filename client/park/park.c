@@ -206,58 +206,60 @@ static int retry_take(struct rv_park *p, const struct park_topic *topic, const s
     return RV_OK;
 }
 
-/* Sorts what rv_poll gave. After an error the same again, from the first record on. */
-static int raw_take(struct rv_park *p, struct rv_error *e)
+/* Sorts what rv_poll gave. */
+static int records_take(struct rv_park *p, const struct rv_record *records, size_t count,
+                        struct rv_error *e)
 {
-    p->record_count = 0;
-    if (p->raw_count > p->record_slots) {
-        struct rv_park_record *more = mem_resize(p->records, p->raw_count * sizeof *more);
+    if (count > p->record_slots) {
+        struct rv_park_record *more = mem_resize(p->records, count * sizeof *more);
         if (!more) {
             return park_fail(e, RV_E_MEMORY, "out of memory");
         }
         p->records = more;
-        p->record_slots = p->raw_count;
+        p->record_slots = count;
     }
-    int64_t foreign = p->stats.foreign;
-    for (size_t i = 0; i < p->raw_count; i++) {
-        const struct rv_record *r = &p->raw[i];
-        const struct park_topic *topic = topic_find(p, r->topic);
-        int code = RV_OK;
+    int code = RV_OK;
+    for (size_t i = 0; i < count && code == RV_OK; i++) {
+        const struct park_topic *topic = topic_find(p, records[i].topic);
         if (!topic || topic->step == 0) {
-            record_give(p, r, r->topic, NULL);
+            record_give(p, &records[i], records[i].topic, NULL);
         } else {
-            code = retry_take(p, topic, r, e);
-        }
-        if (code != RV_OK) {
-            p->stats.foreign = foreign;
-            p->record_count = 0;
-            return code;
+            code = retry_take(p, topic, &records[i], e);
         }
     }
-    p->raw_count = 0;
-    return RV_OK;
+    return code;
 }
 
 int rv_park_poll(struct rv_park *park, int timeout_ms, const struct rv_park_record **ret_records,
                  size_t *ret_count, struct rv_error *ret_error)
 {
     struct rv_park *p = park;
+    const struct rv_record *records;
+    size_t count;
     *ret_records = NULL;
     *ret_count = 0;
-    int code = RV_OK;
-    if (p->raw_count == 0) {
-        code = rewind_all(p, ret_error);
-        code = code == RV_OK ? holds_release(p, ret_error) : code;
-        int due = rv_park_timeout(p);
-        int wait = due >= 0 && (timeout_ms < 0 || due < timeout_ms) ? due : timeout_ms;
-        code = code == RV_OK ? rv_poll(p->consumer, wait, &p->raw, &p->raw_count, ret_error) : code;
+    p->record_count = 0;
+    int code = rewind_all(p, ret_error);
+    code = code == RV_OK ? holds_release(p, ret_error) : code;
+    int due = rv_park_timeout(p);
+    int wait = due >= 0 && (timeout_ms < 0 || due < timeout_ms) ? due : timeout_ms;
+    code = code == RV_OK ? rv_poll(p->consumer, wait, &records, &count, ret_error) : code;
+    if (code != RV_OK) {
+        return code;
     }
-    code = code == RV_OK ? raw_take(p, ret_error) : code;
-    if (code == RV_OK) {
-        *ret_records = p->records;
-        *ret_count = p->record_count;
+    int64_t foreign = p->stats.foreign;
+    code = records_take(p, records, count, ret_error);
+    if (code != RV_OK) { /* nothing is given, so nothing may be committed (P1) */
+        struct rv_error ignored;
+        for (size_t i = 0; i < count; i++) {
+            position_back(p, records[i].topic, records[i].partition, records[i].offset, &ignored);
+        }
+        p->stats.foreign = foreign;
+        return code;
     }
-    return code;
+    *ret_records = p->records;
+    *ret_count = p->record_count;
+    return RV_OK;
 }
 
 /* ---- handing over ---- */

@@ -49,11 +49,9 @@ struct rv_park {
     size_t topic_count;
     struct rv_consumer *consumer;
     struct rv_producer *producer;
-    const struct rv_record *raw;    /* of the last rv_poll; borrowed of the consumer */
-    size_t raw_count;               /* of those that were not looked at; 0: they were */
-    struct rv_park_record *records; /* owned; what is given out */
-    size_t record_count, record_slots;
-    struct hold *holds; /* owned */
+    struct rv_park_record *records;    /* owned; what is given out */
+    size_t record_count, record_slots; /* of the last rv_park_poll; room */
+    struct hold *holds;                /* owned */
     size_t hold_count, hold_slots;
     struct list rewinds;        /* of struct handover: not stored */
     struct rv_error rewind_why; /* of the first of them; code 0: told */

@@ -41,7 +41,9 @@
  * rv_park_timeout.
  *
  * THE TOPICS are made by rv_park_open where they are not there, with as many partitions as the
- * origin has; retry topics keep records as long as the origin does, parked ones for ever.
+ * origin has; retry topics keep records as long as the origin does, parked ones for ever. Delays
+ * may be changed; where there are fewer of them than before, the topics of those that are gone are
+ * not read any more: let them run empty first.
  *
  * HEADERS, all text, named as Kafka's brokers name them (KIP-1191):
  *     __dlq.errors.topic  __dlq.errors.partition  __dlq.errors.offset    where it is from
