@@ -13,6 +13,7 @@ enum {
     HEADERS_ROOM = 16384, /* bytes that our headers may add to a record */
     RECORD_MAX = 1048588, /* bytes of a record where nobody says: Kafka's max.message.bytes */
     NUMBER_SIZE = 24,
+    OPEN_MS = 60000,   /* where the caller says -1 */
     FIXED_OPTIONS = 6, /* those that are not the caller's, and the end */
 };
 
@@ -188,7 +189,7 @@ static int park_init(struct rv_park *p, const char *const *topics, size_t topic_
     struct rv_option rest[OPTIONS_MAX];
     char bytes_text[NUMBER_SIZE];
     int64_t bytes = RECORD_MAX + HEADERS_ROOM;
-    int64_t deadline = clock_after_ms(&clock_real, timeout_ms < 0 ? 60000 : timeout_ms);
+    int64_t deadline = clock_after_ms(&clock_real, timeout_ms < 0 ? OPEN_MS : timeout_ms);
     size_t n = 0;
     rest[n++] = (struct rv_option){"auto.offset.reset", "earliest"};
     rest[n++] = (struct rv_option){"max.request.size", bytes_text};

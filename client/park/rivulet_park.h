@@ -76,8 +76,8 @@ struct rv_park_record {
  *   park.delays   what to wait before each new try, 16 at most: 500ms, 10s, 5m, 2h, 1d
  * ("1s,10s,1m") park.name     stands in the names of the topics in the place of the group
  *   park.create   whether missing topics are made (true)
- * Waits up to timeout_ms for the topics. RV_E_OPTION; RV_E_ARGUMENT: a name that a topic cannot
- * have; UNKNOWN_TOPIC_OR_PARTITION. */
+ * Waits up to timeout_ms (-1: a minute) for the topics. RV_E_OPTION; RV_E_ARGUMENT: a name that a
+ * topic cannot have; UNKNOWN_TOPIC_OR_PARTITION. */
 RV_API int rv_park_open(struct rv_client *client, const char *group, const char *const *topics,
                         size_t topic_count, const struct rv_option *options, int timeout_ms,
                         struct rv_park **ret_park, struct rv_error *ret_error);

@@ -38,8 +38,7 @@ _Static_assert(sizeof(struct block) == 32, "entries are what memory is for");
 
 void keys_init(struct keys *t, uint64_t seed, uint64_t limit_bytes)
 {
-    *t =
-        (struct keys){.seed = seed, .limit_bytes = limit_bytes, .generation = 1, .tail = NO_CHUNK};
+    *t = (struct keys){.seed = seed, .limit_bytes = limit_bytes, .generation = 1, .tail = NO_CHUNK};
 }
 
 void keys_finish(struct keys *t)

@@ -21,7 +21,8 @@
  * offset, leader_epoch, PRIMARY KEY (view, partition))
  *
  * `view` is the table's name, the rest is what struct rv_view_state says. Read only rows with
- * `value IS NOT NULL`; while `is_complete` is 0 the table is behind.
+ * `value IS NOT NULL`. While `is_complete` is 0 the table is behind; it is what the process that
+ * keeps the view knew last.
  *
  * Rows and positions are written in one transaction (BEGIN IMMEDIATE) a call of rv_view_poll, on
  * your connection: it must not be in a transaction then, and may be used for anything else in

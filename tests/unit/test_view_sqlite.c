@@ -639,6 +639,41 @@ static void sqlite_says_what_is_wrong(void **state)
     desk_close(d);
 }
 
+/* A commit fails because somebody reads: the position does not go on without the records, whatever
+ * else is saved before they are applied again. */
+static void a_commit_that_failed_leaves_the_position(void **state)
+{
+    struct desk *d = &desk;
+    struct rv_error e;
+    sqlite3 *other;
+    sqlite3_stmt *reader;
+    uint64_t seed = 10;
+    desk_open(d, state, IN_SQLITE, 2, NULL);
+    feed_random(&d->feeding, &seed, 30);
+    desk_view(d, "1");
+    view_complete(d->view);
+    view_follow(&d->feeding, d->view);
+    assert_int_equal(sqlite3_open(d->path, &other), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(other, "SELECT key FROM v", -1, &reader, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(reader), SQLITE_ROW);
+    feed_random(&d->feeding, &seed, 5); /* one batch */
+    int64_t until = clock_mono_ms(&clock_real) + FEED_MS;
+    for (int refused = 0; refused < 5;) {
+        int code = rv_view_poll(d->view, 50, &e);
+        assert_true(code == RV_OK || (code == RV_VIEW_E_DATABASE && (e.flags & RV_RETRIABLE)));
+        refused += code != RV_OK;
+        assert_true(clock_mono_ms(&clock_real) < until);
+    }
+    sqlite3_finalize(reader);
+    assert_int_equal(sqlite3_close(other), SQLITE_OK);
+    assert_int_equal(rv_view_poll(d->view, 50, &e), RV_OK);
+    desk_view_close(d); /* as if it had been killed here */
+    desk_view(d, "60000");
+    view_complete(d->view);
+    assert_view(&d->feeding, d->view, NULL);
+    desk_close(d);
+}
+
 /* ---- as of a time, and one key ---- */
 
 static void as_of_a_time_later_records_are_not_seen(void **state)
@@ -712,6 +747,7 @@ int main(void)
         cmocka_unit_test(a_full_view_says_so_and_goes_on),
         cmocka_unit_test(a_damaged_file_is_said_and_not_taken),
         cmocka_unit_test(sqlite_says_what_is_wrong),
+        cmocka_unit_test(a_commit_that_failed_leaves_the_position),
         cmocka_unit_test(as_of_a_time_later_records_are_not_seen),
         cmocka_unit_test(options_that_make_no_sense_are_refused),
     };
