@@ -16,7 +16,7 @@ GEN    := build/gen
 # ---- flags
 
 WARN  := -Wall -Wextra -Wshadow -Wconversion -Wstrict-prototypes -Werror
-BASE  := -std=c17 -D_GNU_SOURCE -g -fno-common -fstack-protector-strong -fPIE -I. -Ibuild -idirafter client $(WARN)
+BASE  := -std=c17 -D_GNU_SOURCE -g -fno-common -fstack-protector-strong -fPIE -I. -Ibuild -idirafter client -idirafter client/view $(WARN)
 LINK  := -pie -Wl,-z,relro,-z,now
 
 FLAGS_release := -O2 -D_FORTIFY_SOURCE=3
@@ -50,7 +50,7 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
 # part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). ABOUT_X: a line for its .pc file.
 
-PARTS := store spool
+PARTS := store spool view view_sqlite park
 
 ROOMS_store := client/store client/sql
 NEEDS_store  = $(SQL_NEEDS)
@@ -59,6 +59,16 @@ ABOUT_store := exactly once into a database of the service
 
 ROOMS_spool := client/spool client/sealed
 ABOUT_spool := events that are kept in a file until the broker has them
+
+ROOMS_view := client/view
+ABOUT_view := the latest value of every key of a topic, kept here
+
+ROOMS_view_sqlite := client/view_sqlite
+NEEDS_view_sqlite := sqlite3
+ABOUT_view_sqlite := a view of a topic kept in SQLite
+
+ROOMS_park := client/park
+ABOUT_park := records that fail are tried again later, and parked
 
 # client/sql is built for the databases that are there; a part that is made of it needs one of them.
 SQL_DATABASES := $(shell for p in sqlite3 libpq; do pkg-config --exists $$p && echo $$p; done)

@@ -153,6 +153,8 @@ static void offer_argument(struct completion *c, const char *first)
     bool more = c->arg_count < c->verb->most;
     if (strncmp(args, "[TOPIC] NAME", 12) == 0 && c->arg_count > 0 && !tool_has(c->t, 'O')) {
         offer_settings(c, first);
+    } else if (more && strcmp(args, "TOPIC GROUP") == 0 && c->arg_count == 1) {
+        offer_groups(c);
     } else if (more && (strncmp(args, "TOPIC", 5) == 0 || strncmp(args, "[TOPIC]", 7) == 0)) {
         offer_topics(c);
     } else if (more && strncmp(args, "GROUP", 5) == 0) {

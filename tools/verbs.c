@@ -20,8 +20,12 @@ const struct tool_option options[] = {
     {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "a setting of the topic; NAME= goes back to the default", "topic alter"},
     {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "a setting of the topic", NULL},
     {'k', true, OPTION_ONCE, "key-separator", "TEXT", "print KEY TEXT VALUE", "consume"},
+    {'k', true, OPTION_ONCE, "key-separator", "TEXT", "print KEY TEXT VALUE (a tab)", "view"},
     {'k', true, OPTION_ONCE, "key-separator", "TEXT", "lines are KEY TEXT VALUE", NULL},
+    {'K', false, OPTION_ONCE, "key", "KEY", "only this key", "view"},
+    {'K', false, OPTION_ONCE, "key", "KEY", "only records of this key", "parked"},
     {'K', false, OPTION_ONCE, "key", "KEY", "the key of every record that brings none", NULL},
+    {'A', false, OPTION_ONCE, "at", "TIME", "as it was then: later records do not count", NULL},
     {'H', true, OPTION_PAIRS, "header", "NAME=VALUE", "a header for every record, before those that it brings", NULL},
     {'f', true, OPTION_ONCE, "format", "FORMAT", "how records are read, e.g. '%k %v\\n' (see FORMATS)", "produce"},
     {'f', true, OPTION_ONCE, "format", "FORMAT", "how a record is printed, e.g. '%k %v %o %T\\n' (see FORMATS)", NULL},
@@ -36,6 +40,7 @@ const struct tool_option options[] = {
     {'o', true, OPTION_ONCE, "offset", "start|end|OFFSET|@TIME", "where to begin in every partition (start)", NULL},
     {'u', false, OPTION_ONCE, "until", "end|OFFSET|@TIME", "where to stop, in every partition: what is the end now, before an offset, before the first record of a time", NULL},
     {'n', true, OPTION_ONCE, "count", "COUNT", "end after so many records", NULL},
+    {'l', false, OPTION_ONCE, "limit", "COUNT", "so many records at most", NULL},
     {'G', false, OPTION_ONCE, "to", "start|end|@TIME|N|+N|-N", "where to: the start, the end, a time, an offset, or so many records on or back", NULL},
     {'x', false, OPTION_FLAG, "force", NULL, "also while members are active: they are removed from the group first", NULL},
     {'O', false, OPTION_ONCE, "broker", "ID", "the settings of this broker, in the place of a topic's", NULL},
@@ -96,6 +101,12 @@ const struct tool_verb verbs[] = {
      "rivulet consume users -o @-2h --until end\n"
      "rivulet consume users -o @2026-11-24T14:00:00Z --until @2026-11-24T15:00:00Z\n"
      "rivulet consume users -g billing", verb_consume},
+    {"view", "TOPIC", 1, 1, "KAkfe", false, "print the latest value of every key",
+     "{\"topic\",\"partition\",\"offset\",\"timestamp_ms\",\"key\",\"value\"}, one a key, as `consume`",
+     "It reads the whole topic up to what is the end now, in memory, and prints a line a key, sorted by key. A record whose value is null removes "
+     "its key; records without a key are passed over, and counted on standard error.\n\n"
+     "With --at it is as it was at that time, as far as the records of then are still there: a compacted topic has forgotten them.",
+     "rivulet view users\nrivulet view users --key ada\nrivulet view users --at -2h --json", verb_view},
     {"group list", "", 0, 0, "", false, "name the groups", "{\"group\",\"state\",\"protocol_type\"}, one a group", NULL, NULL, verb_group_list},
     {"group describe", "GROUP", 1, 1, "", false, "show members, offsets, lag, and how old the oldest unread record is",
      "{\"group\",\"topic\",\"partition\",\"committed_offset\",\"end_offset\",\"lag\",\"member\"}, one a partition; what is not known is null",
@@ -109,6 +120,18 @@ const struct tool_verb verbs[] = {
      verb_group_seek},
     {"group delete", "GROUP...", 1, TOOL_ARGS_LIMIT, "yD", false, "remove groups and the offsets that they have committed",
      "{\"group\",\"deleted\"}, deleted being false with --dry-run", NULL, NULL, verb_group_delete},
+    {"parked list", "", 0, 0, "", false, "name the topics in which groups have parked what they could not handle",
+     "{\"topic\",\"offsets\",\"waiting\"}, one a parking topic",
+     "A parking topic is called TOPIC.GROUP.parked. WAITING is how much of it was not sent back.", NULL, verb_parked_list},
+    {"parked show", "TOPIC GROUP", 2, 2, "Klfe", false, "print what a group has parked of a topic, and was not sent back", RECORD_JSON,
+     "A line says where the record was at first, how often it failed, its key, and why it failed the last time; --json and -f print all of it.",
+     "rivulet parked show users billing\nrivulet parked show users billing --key ada --json", verb_parked_show},
+    {"parked send", "TOPIC GROUP", 2, 2, "KlyD", false, "send back what a group has parked of a topic, to this group only",
+     "{\"topic\",\"group\",\"records\",\"done\"}, topic being where they are sent to",
+     "It counts, and asks. Records go to the group's first retry topic, TOPIC.GROUP.retry.1, which no other group reads, and count their tries on. They stay "
+     "in the parking topic; how far it was sent back is remembered as the committed offset of a group that is called like the topic. With --key that is not "
+     "moved: what was sent by its key is sent again with the rest. The same record sent twice has the same origin in its headers.",
+     "rivulet parked send users billing --dry-run\nrivulet parked send users billing --limit 10 --yes", verb_parked_send},
     {"config list", "[TOPIC]", 0, 1, "O", false, "show the settings of a topic or a broker",
      "{\"topic\" or \"broker\",\"name\",\"value\",\"default\",\"read_only\"}, one a setting", NULL, "rivulet config list users\nrivulet config list --broker 1",
      verb_config_list},

@@ -556,6 +556,37 @@ static void random_runs(struct rng *rng)
     }
 }
 
+/* A view's file behind its head: topic id, state, a position, two entries. */
+static void views(void)
+{
+    static const uint8_t numbers[] = {0, 0, 0, 0, 0, 0, 0, 1};
+    struct buf b = {0};
+    add_byte(&b, 1);
+    add_byte(&b, 2);
+    buf_add_str(&b, STR("id"));
+    for (int i = 0; i < 4; i++) {
+        buf_add(&b, numbers, 8);
+    }
+    add_byte(&b, 1);
+    buf_add(&b, numbers + 4, 4); /* partitions */
+    buf_add(&b, numbers, 4);
+    buf_add(&b, numbers + 4, 4);
+    buf_add(&b, numbers, 8);
+    buf_add(&b, numbers, 7);
+    add_byte(&b, 2); /* entries */
+    for (int i = 0; i < 2; i++) {
+        buf_add(&b, numbers + 4, 4);
+        buf_add(&b, i ? "\xff\xff\xff\xff" : "\0\0\0\1", 4);
+        buf_add(&b, numbers, 4);
+        add_byte(&b, i);
+        buf_add(&b, numbers, 8);
+        buf_add(&b, numbers, 8);
+        buf_add_str(&b, i ? STR("k") : STR("lv"));
+    }
+    put_buf("view", &b);
+    buf_finish(&b);
+}
+
 int main(int argc, char **argv)
 {
     struct rng rng;
@@ -573,6 +604,7 @@ int main(int argc, char **argv)
     journals(&rng);
     settings();
     lines();
+    views();
     random_runs(&rng);
     return 0;
 }

@@ -27,6 +27,7 @@ MAY = {
 }
 # The parts beside librivulet, client/X; to include "client/" is to include any of them.
 PART = WIRE | {"client/rivulet.h", "client/sealed", "client/sql"}
+MAY["client/view_sqlite"] = PART | {"client/view"}  # of which it is a storage: its public header
 # These may include more than their room.
 ALSO = {re.compile(r"tools/log_\w+\.[ch]$"): {"broker/log", "broker/store"}}
 # Rooms that must not see these headers of the system.
