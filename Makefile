@@ -258,7 +258,7 @@ check: all $(TESTS)
 	@$(call run_tests,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC)) $(if $(filter release,$(MODE)),$(wildcard tests/scripts/test_*))
 
 # The client's tests, and the base and the wire that it is made of, in valgrind: what asan does not see is memory that was never written.
-VALGRIND_SRC := $(filter tests/unit/test_client_% tests/unit/test_assignors.c tests/unit/test_base.c tests/unit/test_batch.c tests/unit/test_wire.c,$(UNIT_SRC))
+VALGRIND_SRC := $(filter tests/unit/test_client_% tests/unit/test_view_keys.c tests/unit/test_assignors.c tests/unit/test_base.c tests/unit/test_batch.c tests/unit/test_wire.c,$(UNIT_SRC))
 .PHONY: valgrind
 valgrind: $(patsubst %.c,$(B)/%,$(VALGRIND_SRC))
 	@tools/packaging/deps.sh valgrind
