@@ -347,8 +347,8 @@ static int positions_load(struct view_sqlite *s, struct rv_view_state *state, st
                                        .offset = sqlite3_column_int64(q, 1),
                                        .leader_epoch = sqlite3_column_int(q, 2)};
         if (p->partition != (int32_t)count++ || p->offset < RV_START || p->offset == RV_END) {
-            code = sql_fail(e, RV_VIEW_E_DATABASE, 0, "view %s: its positions are not what was stored",
-                            s->table);
+            code = sql_fail(e, RV_VIEW_E_DATABASE, 0,
+                            "view %s: its positions are not what was stored", s->table);
         }
     }
     code = code == RV_OK && result != SQLITE_DONE ? said(s, e) : code;
@@ -391,7 +391,8 @@ static int view_load(void *ctx, const char *topic, struct rv_view_state *ret_sta
     }
     int64_t rows = 0;
     if (code == RV_OK) {
-        code = result == SQLITE_ROW ? positions_load(s, &state, e) : count_take(s, SQL_ANY, &rows, e);
+        code =
+            result == SQLITE_ROW ? positions_load(s, &state, e) : count_take(s, SQL_ANY, &rows, e);
     }
     if (code == RV_OK && rows) {
         code = sql_fail(e, RV_E_ARGUMENT, 0, "table %s has rows, and is no view's", s->table);

@@ -79,8 +79,9 @@ static void table(struct input *in)
         check(t.bytes <= LIMIT);
         offsets[key] = code == OK ? i : offsets[key];
     }
-    for (uint8_t k = 0; k < KEYS; k++) {
-        const struct block *b = keys_find(&t, (struct rv_bytes){&k, 1});
+    for (int k = 0; k < KEYS; k++) {
+        uint8_t key = (uint8_t)k;
+        const struct block *b = keys_find(&t, (struct rv_bytes){&key, 1});
         check((b ? b->offset : -1) == offsets[k]);
     }
     all_are_found(&t);

@@ -368,20 +368,34 @@ static void another_group_sees_nothing_of_it(void **state)
     rv_client_close(client);
 }
 
-/* Records that somebody else put into a retry topic are passed over. */
+/* Records that another group or somebody else put into a retry topic are passed over. */
 static void what_is_not_ours_is_passed_over(void **state)
 {
     struct rv_error e;
+    struct rv_park *p, *q;
     struct rv_park_stats stats;
     struct way w = {0};
+    const char *topic = "mine";
+    const struct rv_park_record *records;
     struct rv_client *client = client_open(*state);
-    topic_make(client, "mine");
-    struct rv_park *p = park_open(client, "g", "mine", "20ms");
-    feed(client, "mine.g.retry.1", 3);
-    feed(client, "mine", RECORDS);
+    topic_make(client, topic);
+    feed(client, topic, RECORDS);
+    const struct rv_option *options = RV_OPTIONS({"park.delays", "20ms"}, {"park.name", "g"},
+                                                 {"fetch.max.wait.ms", "20"}, {"linger.ms", "0"});
+    must(rv_park_open(client, "h", &topic, 1, options, PATIENCE_MS, &q, &e), &e);
+    for (size_t count = 0, total = 0; total < RECORDS; total += count) { /* all fail there */
+        must(rv_park_poll(q, 1000, &records, &count, &e), &e);
+        for (size_t n = 0; n < count; n++) {
+            must(rv_park_failed(q, &records[n], "of another group", &e), &e);
+        }
+        must(rv_park_commit(q, PATIENCE_MS, &e), &e);
+    }
+    must(rv_park_close(q, PATIENCE_MS, &e), &e);
+    feed(client, "mine.g.retry.1", 3); /* without headers */
+    must(rv_park_open(client, "g", &topic, 1, options, PATIENCE_MS, &p, &e), &e);
     work(p, &w, the_first_time, 5, RECORDS);
     rv_park_stats(p, &stats);
-    assert_int_equal(stats.foreign, 3);
+    assert_int_equal(stats.foreign, RECORDS + 3);
     must(rv_park_close(p, PATIENCE_MS, &e), &e);
     rv_client_close(client);
 }
