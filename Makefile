@@ -113,14 +113,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop killloop-client killloop-store peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
+.PHONY: all run test unit wire sim cuts demo killloop killloop-client killloop-store peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-store|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|cuts|demo|killloop|killloop-client|killloop-store|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -270,6 +270,10 @@ wire: $(patsubst %.c,$(B)/%,$(WIRE_SRC)) all
 	@$(call run_tests,$(WIRE_SRC))
 sim: $(patsubst %.c,$(B)/%,$(SIM_SRC))
 	@$(if $(SECONDS),tests/sim/run $(SECONDS) $(patsubst %.c,$(B)/%,$(SIM_SRC)),$(call run_tests,$(SIM_SRC)))
+
+# The power goes at so many places and times of a broker's life; `make test` has a quarter of them.
+cuts: $(B)/tests/sim/test_power_cuts
+	RUNS=$(or $(CUTS),10000) $<
 
 test: deps
 	@$(MAKE) --no-print-directory MODE=$(MODE) check
