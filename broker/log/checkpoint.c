@@ -121,15 +121,16 @@ static void log_done(struct work *work)
     manager_work_done(m);
 }
 
-/* What the journal has is in the page cache, and not synced. */
+/* What the journal has is in the page cache, and not synced; nor is what was cut off. */
 static void collect_segments(struct checkpoint *c, struct log *log)
 {
     for (int32_t i = 0; i < log->segment_count; i++) {
         struct segment *s = log->segments[i];
-        if (s->journalled) {
+        if (s->journalled || s->cut) {
             file_use_begin(&c->uses[c->use_count++], s, FILE_LOG, STORE_WRITE);
         }
         s->journalled = false;
+        s->cut = false;
     }
     log->journalled = false;
 }

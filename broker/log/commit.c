@@ -511,6 +511,7 @@ static void take_part(struct write_part *p)
 {
     struct log *log = p->log;
     if (!p->result) {
+        p->use[FILE_LOG].segment->cut |= p->truncate && !p->create;
         take_written(p);
         log_complete_durable(log);
     } else if (list_empty(&log->writing) && !p->create &&

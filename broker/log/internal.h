@@ -108,8 +108,9 @@ struct segment {
     bool sealed;                        /* no more appends */
     bool index_dirty;                   /* index files were written since they were synced */
     bool journalled;                    /* the journal has what is not synced in the file */
-    bool removed;                       /* it was taken out of the log */
-    bool replaced;                      /* likewise, for a cleaned one that has its name */
+    bool cut;      /* what was cut off its end may come back: not synced since */
+    bool removed;  /* it was taken out of the log */
+    bool replaced; /* likewise, for a cleaned one that has its name */
     bool cleaning; /* the cleaner reads it: it stays in the log until that ends */
 };
 

@@ -492,11 +492,14 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     c->stepped = false;
     e = e ? e : store->ops->size(store->ctx, c->file, &c->size);
     err found = e ? OK : scan_segment(c);
-    *ret_whole = !found;
+    /* The segment has all that is its: what is behind that is of a batch that was refused, and cut
+     * off again, but not synced since. */
+    bool complete = found && c->next_offset == c->end_offset;
+    *ret_whole = !found || complete;
     bool rotten = log->m->journal.replay && log->m->journal.replay->rotten;
     if (found && found != ERR_CORRUPT && found != ERR_TRUNCATED) {
         e = found;
-    } else if (found && (c->next_offset < c->durable_from || rotten)) { /* R1 */
+    } else if (found && !complete && (c->next_offset < c->durable_from || rotten)) { /* R1 */
         fence(c);
     } else if (found) {
         diag_log(log->m->o.diag, DIAG_WARN, "tail_cut",
