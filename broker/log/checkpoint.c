@@ -319,7 +319,17 @@ void checkpoint_fire(struct timer *timer)
     struct log_manager *m = list_entry(timer, struct log_manager, checkpoint);
     if (!m->checkpointing && !m->stopping && !m->dead) {
         m->checkpoint_due = false;
+        m->grown_bytes = 0;
         checkpoint_start(m, CHECKPOINT_PERIODIC, periodic_done);
+    }
+}
+
+void log_note_growth(struct log *log, int64_t bytes)
+{
+    log->appended_bytes += bytes;
+    log->m->grown_bytes += bytes;
+    if (log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH) {
+        log->m->checkpoint_due = true;
     }
 }
 
@@ -336,8 +346,12 @@ bool checkpoint_is_at(const struct log_manager *m, const char *dir)
 
 void checkpoint_arm(struct log_manager *m)
 {
-    if (m->checkpoint_due && !timer_armed(&m->checkpoint) && !m->checkpointing && !m->stopping) {
+    if (!m->checkpoint_due || m->checkpointing || m->stopping) {
+        return;
+    }
+    const bool much = m->grown_bytes >= CHECKPOINT_BYTES;
+    if (much || !timer_armed(&m->checkpoint)) {
         timer_arm(m->o.timers, &m->checkpoint,
-                  clock_mono_ms(m->o.clock) + m->o.checkpoint_interval_ms);
+                  clock_mono_ms(m->o.clock) + (much ? 0 : m->o.checkpoint_interval_ms));
     }
 }

@@ -233,10 +233,7 @@ static void place_batch(struct write_part *p, struct segment *s, struct log_appe
     t->bytes_since_index += (int64_t)a->size;
     t->size += (int64_t)a->size;
     p->parts[p->count++] = (struct iovec){a->batch, a->size};
-    s->log->appended_bytes += (int64_t)a->size;
-    if (s->log->appended_bytes - s->log->checkpointed_bytes >= CHECKPOINT_GROWTH) {
-        s->log->m->checkpoint_due = true;
-    }
+    log_note_growth(s->log, (int64_t)a->size);
 }
 
 /* Seals the active segment with a last time entry and begins a new one at `base_offset`. */

@@ -176,6 +176,7 @@ err log_manager_opened(struct log_manager *m)
         e = OK;
     }
     journal_carry(m);
+    checkpoint_arm(m); /* of what was scanned */
     return e;
 }
 
