@@ -308,6 +308,8 @@ err time_lookup(struct store *store, struct store_file *timeindex, int32_t count
                 int64_t base_offset, int64_t t, int64_t *ret_offset);
 err time_last(struct store *store, struct store_file *timeindex, int32_t count,
               int64_t *ret_timestamp, int64_t *ret_offset_delta);
+/* Entries that count: Kafka leaves zeros behind them when it is killed. */
+int32_t index_used_entries(struct store *store, struct store_file *file, int entry_size);
 /* How many entries of an index of that kind are, one above the other, of offsets up to base offset
  * + delta; and the last of them. */
 err index_count_upto(struct store *store, enum file_kind kind, struct store_file *index,

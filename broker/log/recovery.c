@@ -33,7 +33,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RECOVER_CHUNK = 4 * 1024 * 1024 };
+enum {
+    RECOVER_CHUNK = 4 * 1024 * 1024,
+    REPLAY_PARTS = 64, /* batches of the journal that are written at once */
+};
 
 struct listing {
     struct log *log;
@@ -139,34 +142,6 @@ static int64_t next_base(const struct log *log, int32_t index)
 
 /* ---- indexes */
 
-/* Entries that count: Kafka leaves zeros behind them when it is killed. */
-static int32_t used_entries(struct store *store, struct store_file *file, int entry_size)
-{
-    int64_t size = 0;
-    uint8_t entry[TIME_ENTRY_SIZE];
-    static const uint8_t zero[TIME_ENTRY_SIZE];
-    if (store->ops->size(store->ctx, file, &size)) {
-        return 0;
-    }
-    int64_t low = 0; /* entries below are used */
-    int64_t high = size / entry_size;
-    while (low < high) {
-        size_t got = 0;
-        int64_t middle = high == size / entry_size ? high - 1 : low + (high - low) / 2;
-        if (store->ops->read(store->ctx, file, entry, (size_t)entry_size, middle * entry_size,
-                             &got) ||
-            got < (size_t)entry_size) {
-            return 0;
-        }
-        if (memcmp(entry, zero, (size_t)entry_size) != 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return (int32_t)low;
-}
-
 /* Takes a segment's indexes as they are, if they can be right. False: they must be made again. */
 static bool take_indexes(struct segment *s, int64_t size)
 {
@@ -179,7 +154,7 @@ static bool take_indexes(struct segment *s, int64_t size)
     file_use_begin(&use, s, FILE_INDEX, STORE_WRITE);
     err e = file_use_open(&use, store);
     if (!e) {
-        int32_t n = used_entries(store, use.file, INDEX_ENTRY_SIZE);
+        int32_t n = index_used_entries(store, use.file, INDEX_ENTRY_SIZE);
         if (n > 0) {
             e = store->ops->read(store->ctx, use.file, entry, sizeof entry,
                                  (int64_t)(n - 1) * INDEX_ENTRY_SIZE, &got);
@@ -200,7 +175,7 @@ static bool take_indexes(struct segment *s, int64_t size)
     s->times_known = true; /* of a sealed one: its last entry was made when it was sealed */
     if (!e) {
         int64_t delta = 0;
-        int32_t n = used_entries(store, use.file, TIME_ENTRY_SIZE);
+        int32_t n = index_used_entries(store, use.file, TIME_ENTRY_SIZE);
         s->tail.time_count = s->time_written = n;
         if (n > 0 && !time_last(store, use.file, n, &s->tail.last_time, &delta)) {
             good = good && delta >= 0;
@@ -345,24 +320,36 @@ static const struct journal_batch *journalled_batch(struct scan *c)
     return there ? &j->batches[c->journal_next] : NULL;
 }
 
-/* Writes all of the journal's batches that follow each other from here on. */
+/* Writes all of the journal's batches that follow each other from here on, many at once. */
 static err scan_journal(struct scan *c)
 {
     struct store *store = c->s->log->m->o.store;
+    struct iovec parts[REPLAY_PARTS];
+    int count;
     err e = OK;
-    for (const struct journal_batch *b; !e && (b = journalled_batch(c));) {
-        struct batch_header h;
-        union {
-            const uint8_t *from;
-            void *base; /* as iovec has it, for reading and writing alike */
-        } bytes = {.from = b->p};
-        const struct iovec v = {bytes.base, b->size};
-        e = batch_header_read(b->p, b->size, &h);
-        e = e ? e : store->ops->write(store->ctx, c->file, &v, 1, c->position);
-        c->size =
-            c->position + (int64_t)b->size > c->size ? c->position + (int64_t)b->size : c->size;
-        e = e ? e : scan_batch(c, b->p, &h);
-    }
+    do {
+        const int64_t position = c->position;
+        err bad = OK;
+        count = 0;
+        for (const struct journal_batch *b;
+             !bad && count < REPLAY_PARTS && (b = journalled_batch(c));) {
+            struct batch_header h;
+            union {
+                const uint8_t *from;
+                void *base; /* as iovec has it, for reading and writing alike */
+            } bytes = {.from = b->p};
+            bad = batch_header_read(b->p, b->size, &h);
+            bad = bad ? bad : scan_batch(c, b->p, &h);
+            if (!bad) {
+                parts[count++] = (struct iovec){bytes.base, b->size};
+            }
+        }
+        if (count > 0) {
+            e = store->ops->write(store->ctx, c->file, parts, count, position);
+        }
+        c->size = c->position > c->size ? c->position : c->size;
+        e = e ? e : bad;
+    } while (!e && count > 0);
     return e;
 }
 

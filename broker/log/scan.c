@@ -174,6 +174,33 @@ err time_last(struct store *store, struct store_file *timeindex, int32_t count,
                      : ERR_NOT_FOUND;
 }
 
+int32_t index_used_entries(struct store *store, struct store_file *file, int entry_size)
+{
+    int64_t size = 0;
+    uint8_t entry[TIME_ENTRY_SIZE];
+    static const uint8_t zero[TIME_ENTRY_SIZE];
+    if (store->ops->size(store->ctx, file, &size)) {
+        return 0;
+    }
+    int64_t low = 0; /* entries below are used */
+    int64_t high = size / entry_size;
+    while (low < high) {
+        size_t got = 0;
+        int64_t middle = high == size / entry_size ? high - 1 : low + (high - low) / 2;
+        if (store->ops->read(store->ctx, file, entry, (size_t)entry_size, middle * entry_size,
+                             &got) ||
+            got < (size_t)entry_size) {
+            return 0;
+        }
+        if (memcmp(entry, zero, (size_t)entry_size) != 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return (int32_t)low;
+}
+
 err index_count_upto(struct store *store, enum file_kind kind, struct store_file *index,
                      int32_t count, int64_t delta, uint8_t last[TIME_ENTRY_SIZE],
                      int32_t *ret_count)

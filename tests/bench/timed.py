@@ -50,8 +50,8 @@ class Timed:
 
 
 class Rivulet(Timed, peers.Rivulet):
-    def __init__(self, name, binary, directory):
-        super().__init__(directory, (), binary)
+    def __init__(self, name, binary, directory, settings=()):
+        super().__init__(directory, settings, binary)
         self.name = name
         self.durable = []
 
