@@ -2,6 +2,7 @@
  * anything. What is served is right, or the answer says that it is not. */
 #include "base/bytes.h"
 #include "base/mem.h"
+#include "broker/log/internal.h"
 #include "tests/kit/log_kit.h"
 #include "tests/kit/store_dsl.h"
 
@@ -360,6 +361,26 @@ static void what_a_start_has_scanned_is_checkpointed_without_another_append(void
     done(k);
 }
 
+/* What a start would have to read is bounded, however fast it came. */
+static void much_that_was_appended_is_checkpointed_before_the_interval(void **state)
+{
+    (void)state;
+    struct log_kit *k = kit();
+    struct store *store = sim_store_store(k->sim);
+    assert_int_equal(log_kit_start(k, 1, false), OK);
+    append_until(k, 1);
+    timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+    log_kit_drain(k);
+    assert_int_equal(open_error(store, "recovery-point-offset-checkpoint", STORE_READ),
+                     ERR_NOT_FOUND);
+    log_note_growth(log_kit_log(k, 0), CHECKPOINT_BYTES);
+    append_until(k, 2);
+    timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+    log_kit_drain(k);
+    assert_file(store, "recovery-point-offset-checkpoint", "0\n1\nt0 0 2\n");
+    done(k);
+}
+
 /* Each small file with each of these contents: the log opens, and all of it is there. */
 static void small_files_that_say_anything_lose_nothing(void **state)
 {
@@ -414,6 +435,7 @@ int main(void)
         cmocka_unit_test(indexes_padded_with_zeros_are_read_up_to_them),
         cmocka_unit_test(an_unclean_start_reads_from_the_recovery_point_on),
         cmocka_unit_test(what_a_start_has_scanned_is_checkpointed_without_another_append),
+        cmocka_unit_test(much_that_was_appended_is_checkpointed_before_the_interval),
         cmocka_unit_test(small_files_that_say_anything_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
