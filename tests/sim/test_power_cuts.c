@@ -212,11 +212,13 @@ static void expect_losses(const struct sabotage *s)
         skip(); /* shown once is shown */
     }
     uint64_t operations = operations_of(1);
+    uint64_t runs = life_number("RUNS", SABOTAGED_RUNS);
+    runs = runs < SABOTAGED_RUNS ? runs : SABOTAGED_RUNS;
     uint64_t with_loss = 0;
     uint64_t ended = 0;
     uint64_t losses[LIFE_LOSSES] = {0};
     char example[LIFE_TEXT] = "";
-    for (uint64_t i = 0; i < SABOTAGED_RUNS; i++) {
+    for (uint64_t i = 0; i < runs; i++) {
         struct cut c = cut_of(s, operations + i);
         struct outcome o;
         ended += !life_apart(run, &c, &o, sizeof o);
@@ -228,8 +230,9 @@ static void expect_losses(const struct sabotage *s)
             memcpy(example, o.first_loss, sizeof example);
         }
     }
-    print_message("%s: %llu of %d cuts lose something, %llu end the process:", s->what,
-                  (unsigned long long)with_loss, SABOTAGED_RUNS, (unsigned long long)ended);
+    print_message("%s: %llu of %llu cuts lose something, %llu end the process:", s->what,
+                  (unsigned long long)with_loss, (unsigned long long)runs,
+                  (unsigned long long)ended);
     for (int n = 0; n < LIFE_LOSSES; n++) {
         print_message(" %s %llu", life_loss_name((enum life_loss)n), (unsigned long long)losses[n]);
     }
