@@ -825,6 +825,7 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     } else {
         recovery_point = log->next_offset;
         ended_there = true;
+        log_active(log)->cut = !clean; /* by who was killed, perhaps */
     }
     /* A log that nothing was appended to was never synced, whatever stop there was: the first sync
      * makes its entries durable. */
