@@ -924,6 +924,7 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
         }
     } else {
         recovery_point = log->next_offset;
+        log_active(log)->cut = !clean; /* by who was killed, perhaps */
     }
     /* Where nothing of the active segment was durable, no sync of its directory entry need have
      * been, whatever stop there was: the next one makes it durable. */

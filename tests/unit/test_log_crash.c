@@ -355,11 +355,13 @@ static err append_one(struct log_kit *k, int64_t offset)
 
 /* A batch is refused, what of it was written is cut off again, and the segment is full. Nobody
  * syncs the cut, so the power may bring back some of those bytes: they are behind the segment's
- * end, and nothing of the log. `late`: a checkpoint has gone by, and the next start does not look
- * there. */
-static void refuse_then_cut_the_power(uint64_t seed, bool late)
+ * end, and nothing of the log. LATE: a checkpoint has gone by, and the next start does not look
+ * there. KILLED: and who cut did not live to see that. */
+enum when { AT_ONCE, LATE, KILLED };
+
+static void refuse_then_cut_the_power(uint64_t seed, enum when when)
 {
-    const int64_t before = late ? 2 : 3; /* the third one would be in the journal, and be synced */
+    const int64_t before = when ? 2 : 3; /* the third one would be in the journal, and be synced */
     struct log_kit k;
     struct buf out = {0};
     int64_t offset, timestamp;
@@ -369,12 +371,20 @@ static void refuse_then_cut_the_power(uint64_t seed, bool late)
     for (int64_t i = 0; i < before; i++) {
         assert_int_equal(append_one(&k, i), OK);
     }
+    if (when == KILLED) {
+        log_kit_stop(&k);
+        assert_int_equal(log_kit_start(&k, 1, true), OK);
+    }
     sim_store_set_limit(k.sim, sim_store_used(k.sim) + 70); /* of some 170 bytes */
     assert_int_equal(append_one(&k, before), ERR_NO_SPACE);
     sim_store_set_limit(k.sim, -1);
+    if (when == KILLED) {
+        log_kit_crash(&k, SIM_KILL);
+        assert_int_equal(log_kit_start(&k, 1, false), OK);
+    }
     sim_clock_advance_ms(&k.clock, 1001);
     assert_int_equal(append_one(&k, before), OK); /* in the next segment */
-    if (late) {
+    if (when != AT_ONCE) {
         log_kit_stop(&k);
     }
     log_kit_crash(&k, SIM_CUT_TEAR);
@@ -394,8 +404,9 @@ static void bytes_of_a_refused_batch_that_come_back_are_nothing_of_the_log(void 
 {
     (void)state;
     for (uint64_t seed = 1; seed < 40; seed++) {
-        refuse_then_cut_the_power(seed, false);
-        refuse_then_cut_the_power(seed, true);
+        refuse_then_cut_the_power(seed, AT_ONCE);
+        refuse_then_cut_the_power(seed, LATE);
+        refuse_then_cut_the_power(seed, KILLED);
     }
 }
 
