@@ -372,7 +372,7 @@ err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t
 
 err metadata_read(struct store *store, const char *dir,
                   struct uuid *ret_id); /* ERR_NOT_FOUND, ERR_CORRUPT */
-err metadata_write(struct store *store, const char *dir, struct uuid id);
+err metadata_write(struct store *store, const char *dir, struct uuid id, bool synced);
 err epochs_read(struct store *store, const char *dir, struct log_epoch **ret_epochs,
                 int32_t *ret_count);
 err offsets_file_read(struct store *store, const char *path, struct map *offsets);

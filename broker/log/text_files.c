@@ -65,7 +65,7 @@ err metadata_read(struct store *store, const char *dir, struct uuid *ret_id)
     return found;
 }
 
-err metadata_write(struct store *store, const char *dir, struct uuid id)
+err metadata_write(struct store *store, const char *dir, struct uuid id, bool synced)
 {
     char path[LOG_PATH_SIZE];
     char text[UUID_TEXT_SIZE];
@@ -73,13 +73,14 @@ err metadata_write(struct store *store, const char *dir, struct uuid id)
     uuid_to_text(id, text);
     snprintf(path, sizeof path, "%s/partition.metadata", dir);
     int size = snprintf(content, sizeof content, "version: 0\ntopic_id: %s\n", text);
-    /* Not synced: a start takes a directory without it for the log's of that name. */
+    /* It need not be synced: a start takes a directory without it for the log's of that name. */
     struct store_file *file = NULL;
     struct iovec v = {content, (size_t)size};
     err e = store->ops->open(store->ctx, path, STORE_CREATE, &file);
     if (!e) {
         e = store->ops->write(store->ctx, file, &v, 1, 0);
         e = e ? e : store->ops->truncate(store->ctx, file, size);
+        e = e || !synced ? e : store->ops->sync(store->ctx, file);
         store->ops->close(store->ctx, file);
     }
     return e;

@@ -36,6 +36,7 @@ struct sim_batch {
     int32_t sequence; /* of its first record */
     int32_t count;    /* of records */
     bool sent;        /* on the connection that there is, and not refused since */
+    bool acked;       /* one before it is not: it counts among the five that a broker remembers */
 };
 
 struct sim_question {
@@ -48,7 +49,7 @@ struct sim_question {
 };
 
 struct sim_lane {                            /* a producer's way to a partition */
-    struct sim_batch batches[SIM_IN_FLIGHT]; /* without an answer, in order */
+    struct sim_batch batches[SIM_IN_FLIGHT]; /* from the oldest without an answer on */
     int count;                               /* of batches */
     int32_t next_sequence;                   /* of a new one */
 };

@@ -52,8 +52,9 @@ static struct wire_records records_of(struct sim_world *w, const struct sim_acto
 static struct sim_batch *batch_to_send(struct sim_world *w, struct sim_lane *l)
 {
     for (int i = 0; i < l->count; i++) {
-        if (!l->batches[i].sent || sim_chance(w, 5)) {
-            return &l->batches[i];
+        struct sim_batch *b = &l->batches[i];
+        if (!b->acked && (!b->sent || sim_chance(w, 5))) {
+            return b;
         }
     }
     if (l->count == SIM_IN_FLIGHT || sim_chance(w, 30)) {
@@ -136,9 +137,11 @@ static void take_acked(struct sim_world *w, struct sim_actor *a, int partition,
                     model_record_of(a->producer, b->sequence + i), a->acks != 1);
     }
     if (at < l->count) {
+        l->batches[at].acked = true;
+    }
+    while (l->count > 0 && l->batches[0].acked) {
         l->count--;
-        memmove(&l->batches[at], &l->batches[at + 1],
-                (size_t)(l->count - at) * sizeof l->batches[0]);
+        memmove(&l->batches[0], &l->batches[1], (size_t)l->count * sizeof l->batches[0]);
     }
 }
 
