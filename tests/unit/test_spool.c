@@ -98,6 +98,20 @@ static void lost_requests_and_answers_change_nothing(void **state)
     spool_rig_destroy(r);
 }
 
+/* The second does not fit beside the first; the third would, but may not overtake it. */
+static void what_does_not_fit_is_not_overtaken(void **state)
+{
+    (void)state;
+    struct spool_rig *r = begin();
+    assert_int_equal(spool_rig_append_to(r, "b", 500000), RV_OK);
+    assert_int_equal(spool_rig_append_to(r, "b", 500000), RV_OK);
+    assert_int_equal(spool_rig_append_to(r, "b", 0), RV_OK);
+    send_all(r);
+    spool_rig_check(r, NULL, NULL);
+    assert_int_equal(r->broker.sent, 2);
+    spool_rig_destroy(r);
+}
+
 static void while_the_broker_is_away_it_says_since_when(void **state)
 {
     (void)state;
@@ -274,6 +288,7 @@ struct told {
     int count;
     uint64_t numbers[1000];
     int code;
+    int unsure; /* of them */
     char why[250];
     struct rv_spool *append_to; /* NULL: none */
 };
@@ -283,6 +298,7 @@ static void on_refused(void *ctx, const struct rv_spool_event *e)
     struct told *t = ctx;
     t->numbers[t->count++] = e->number;
     t->code = e->code;
+    t->unsure += e->unsure;
     snprintf(t->why, sizeof t->why, "%s", e->why);
     if (t->append_to) {
         struct rv_error error;
@@ -313,6 +329,7 @@ static void a_bad_record_is_set_aside_and_the_rest_goes_on(void **state)
     assert_int_equal(spool_rig_status(r).refused, 20);
     assert_int_equal(told.count, 20);
     assert_int_equal(told.code, KERR_INVALID_RECORD);
+    assert_int_equal(told.unsure, 0);
     assert_true(told.why[0] != 0);
     for (int i = 0; i < told.count; i++) {
         assert_int_equal(told.numbers[i] % 10, 7);
@@ -427,6 +444,7 @@ static void what_nobody_can_know_is_set_aside_unsure(void **state)
     assert_string_equal(r->broker.places[3].topic, "b");
     send_all(r);
     assert_int_equal(told.count, 5);
+    assert_int_equal(told.unsure, 5);
     r->broker.places[3].start = 0;
     append_some(r, 12);
     send_all(r);
@@ -632,6 +650,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_appended_arrives_once_and_in_order),
         cmocka_unit_test(lost_requests_and_answers_change_nothing),
+        cmocka_unit_test(what_does_not_fit_is_not_overtaken),
         cmocka_unit_test(while_the_broker_is_away_it_says_since_when),
         cmocka_unit_test(a_new_identity_when_the_sequence_does_not_fit),
         cmocka_unit_test(an_event_is_on_the_medium_when_append_returns),
