@@ -649,6 +649,7 @@ static void handler_main(const struct child_home *broker, int tell, int kill_at)
         idle = count || rv_assignment(p->consumer, &assigned) == 0 ? 0 : idle + 1;
     }
     rv_park_close(p, PATIENCE_MS, &e);
+    rv_client_close(client);
     _exit(0);
 }
 

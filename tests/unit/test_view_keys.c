@@ -64,7 +64,7 @@ static void assert_block(const struct keys *t, const struct block *b, int k, con
     }
 }
 
-static void assert_table(const struct keys *t, const struct model *m)
+static void assert_keys(const struct keys *t, const struct model *m)
 {
     uint64_t cursor = 0, there = 0, nulls = 0, walked = 0;
     char text[16];
@@ -116,7 +116,7 @@ static void a_table_is_what_was_put_into_it(void **state)
             }
             live_most = live > live_most ? live : live_most;
         }
-        assert_table(&t, m);
+        assert_keys(&t, m);
         /* twice what is there, the index, and a few chunks */
         assert_true(t.bytes < 2 * live_most + (t.mask + 1) * 8 + 4 * 256 * 1024);
         for (int k = 0; k < KEYS; k++) {
@@ -127,6 +127,29 @@ static void a_table_is_what_was_put_into_it(void **state)
         assert_true(t.bytes <= (t.mask + 1) * 8 + 256 * 1024); /* the one that is filled */
         keys_finish(&t);
     }
+}
+
+/* Entries that are replaced over and over by others of other sizes: twice what is there at most. */
+static void gaps_are_used_again(void **state)
+{
+    static struct model m[KEYS];
+    struct keys t;
+    struct rng r;
+    uint64_t live = 0, most = 0;
+    (void)state;
+    rng_init(&r, 1);
+    keys_init(&t, 1, UINT64_MAX);
+    memset(m, 0xff, sizeof m);
+    for (int64_t i = 0; i < 60000; i++) {
+        int k = (int)rng_below(&r, KEYS);
+        live -= m[k].offset >= 0 ? m[k].size : 0;
+        put(&t, m, k, i, 500 + rng_below(&r, 1000), false);
+        live += m[k].size;
+        most = t.bytes > most ? t.bytes : most;
+    }
+    assert_keys(&t, m);
+    assert_true(most < 2 * (live + KEYS * 48) + (t.mask + 1) * 8 + 4 * 256 * 1024);
+    keys_finish(&t);
 }
 
 /* Three generations: only the last two are told apart, and that is what is asked for. */
@@ -147,7 +170,7 @@ static void generations_are_told_apart(void **state)
                 put(&t, m, k, generation, 20, false);
             }
         }
-        assert_table(&t, m);
+        assert_keys(&t, m);
     }
     keys_finish(&t);
 }
@@ -174,7 +197,7 @@ static void the_limit_is_kept_and_nothing_is_lost(void **state)
     }
     assert_int_equal(e, ERR_LIMIT);
     assert_true(k > 400);
-    assert_table(&t, m);
+    assert_keys(&t, m);
     put(&t, m, 1, 0, 1000, false); /* in its place */
     keys_finish(&t);
 }
@@ -355,7 +378,7 @@ static void large_files_come_back(void **state)
     release(m);
     m = memory(path);
     assert_int_equal(snapshot_load(m, &e), RV_OK);
-    assert_table(&m->table, models);
+    assert_keys(&m->table, models);
     release(m);
     assert_int_equal(memory_create("topic", path, 100000, &m, &e), RV_OK);
     assert_int_equal(snapshot_load(m, &e), RV_E_FULL); /* not damaged: too large for this one */
@@ -390,6 +413,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_table_is_what_was_put_into_it),
+        cmocka_unit_test(gaps_are_used_again),
         cmocka_unit_test(generations_are_told_apart),
         cmocka_unit_test(the_limit_is_kept_and_nothing_is_lost),
         cmocka_unit_test(what_is_saved_is_loaded),
