@@ -48,17 +48,27 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # ---- the parts: what a program may link besides librivulet, each a library of its own that uses librivulet by rivulet.h alone. A part X has
 # its public header at client/X/rivulet_X.h and becomes librivulet-X. ROOMS_X: the folders that it is made of; a folder without such a header is
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
-# part is not built, nor are its tests (tests/*/test_X*.c). ABOUT_X: a line for its .pc file.
+# part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). ABOUT_X: a line for its .pc file.
 
 PARTS :=
+
+ROOMS_store := client/store client/sql
+NEEDS_store  = $(SQL_NEEDS)
+TESTS_store := sql exactly_once
+ABOUT_store := exactly once into the service's own database
+
+# client/sql is built for the databases that are there; a part that is made of it needs one of them.
+SQL_DATABASES := $(shell for p in sqlite3 libpq; do pkg-config --exists $$p && echo $$p; done)
+SQL_NEEDS     := $(or $(SQL_DATABASES),sqlite3)
 
 NEEDED      := $(sort $(foreach p,$(PARTS),$(NEEDS_$(p))))
 FOUND       := $(if $(NEEDED),$(shell for p in $(NEEDED); do pkg-config --exists $$p && echo $$p; done))
 PARTS_THERE := $(foreach p,$(PARTS),$(if $(filter-out $(FOUND),$(NEEDS_$(p))),,$(p)))
 PART_SRC    := $(wildcard $(patsubst %,%/*.c,$(sort $(foreach p,$(PARTS_THERE),$(ROOMS_$(p))))))
-PART_CFLAGS := $(if $(FOUND),$(shell pkg-config --cflags $(FOUND)))
+PART_CFLAGS := $(if $(FOUND),$(shell pkg-config --cflags $(FOUND))) $(if $(filter sqlite3,$(SQL_DATABASES)),-DRIVULET_SQLITE) \
+               $(if $(filter libpq,$(SQL_DATABASES)),-DRIVULET_POSTGRES)
 PART_LIBS   := $(if $(FOUND),$(shell pkg-config --libs $(FOUND)))
-of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),tests/unit/test_$(p)% tests/wire/test_$(p)% tests/sim/test_$(p)%),$(1))
+of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),$(foreach t,$(or $(TESTS_$(p)),$(p)),$(foreach d,unit wire sim,tests/$(d)/test_$(t)%))),$(1))
 
 # ---- what there is
 

@@ -1,12 +1,12 @@
 #!/bin/sh
 # Installs what building and testing rivulet need and this machine lacks. Runs nothing when all is there.
-#   deps.sh          compiler, libraries, cmocka, kcat: for `make run` and `make test`
+#   deps.sh          compiler, libraries, cmocka, kcat: for `make run` and `make test` (which starts PostgreSQL servers of its own)
 #   deps.sh peers    also kcat, and the toolchains of tests/peers that are not on PATH
 #   deps.sh valgrind   also valgrind
 #   deps.sh tidy     also clang-format, clang-tidy and the fuzzer's runtime
 set -u
 
-packages="python3 gcc g++ make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev zstd scdoc"
+packages="python3 gcc g++ make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev libsqlite3-dev libpq-dev postgresql zstd scdoc"
 for extra in "$@"; do
     case $extra in
     tidy) packages="$packages binutils git python3 clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
