@@ -50,12 +50,16 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
 # part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). ABOUT_X: a line for its .pc file.
 
-PARTS :=
+PARTS := outbox
 
 ROOMS_store := client/store client/sql
 NEEDS_store  = $(SQL_NEEDS)
 TESTS_store := sql exactly_once
 ABOUT_store := exactly once into the service's own database
+
+ROOMS_outbox := client/outbox client/sealed client/sql
+NEEDS_outbox  = $(SQL_NEEDS)
+ABOUT_outbox := events that leave with the transaction of the service's own database
 
 # client/sql is built for the databases that are there; a part that is made of it needs one of them.
 SQL_DATABASES := $(shell for p in sqlite3 libpq; do pkg-config --exists $$p && echo $$p; done)
@@ -100,14 +104,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop killloop-client peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client killloop-outbox peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-outbox|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -288,6 +292,8 @@ killloop: all
 	tests/killloop/run --cycles $(or $(CYCLES),200)
 killloop-client: all
 	tests/killloop/run_client --rounds $(or $(ROUNDS),100)
+killloop-outbox: all $(B)/tests/unit/test_outbox_chaos
+	ROUNDS=$(or $(ROUNDS),100) $(B)/tests/unit/test_outbox_chaos
 peers: all peer-programs
 	tests/peers/run
 # The programs on librivulet that tests/peers and tests/killloop start.
