@@ -50,16 +50,16 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
 # part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). ABOUT_X: a line for its .pc file.
 
-PARTS := outbox
+PARTS := store outbox
 
 ROOMS_store := client/store client/sql
 NEEDS_store  = $(SQL_NEEDS)
 TESTS_store := sql exactly_once
-ABOUT_store := exactly once into the service's own database
+ABOUT_store := exactly once into a database of the service
 
 ROOMS_outbox := client/outbox client/sealed client/sql
 NEEDS_outbox  = $(SQL_NEEDS)
-ABOUT_outbox := events that leave with the transaction of the service's own database
+ABOUT_outbox := events that leave with the transactions of a local database
 
 # client/sql is built for the databases that are there; a part that is made of it needs one of them.
 SQL_DATABASES := $(shell for p in sqlite3 libpq; do pkg-config --exists $$p && echo $$p; done)
@@ -72,7 +72,7 @@ PART_SRC    := $(wildcard $(patsubst %,%/*.c,$(sort $(foreach p,$(PARTS_THERE),$
 PART_CFLAGS := $(if $(FOUND),$(shell pkg-config --cflags $(FOUND))) $(if $(filter sqlite3,$(SQL_DATABASES)),-DRIVULET_SQLITE) \
                $(if $(filter libpq,$(SQL_DATABASES)),-DRIVULET_POSTGRES)
 PART_LIBS   := $(if $(FOUND),$(shell pkg-config --libs $(FOUND)))
-of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),$(foreach t,$(or $(TESTS_$(p)),$(p)),$(foreach d,unit wire sim,tests/$(d)/test_$(t)%))),$(1))
+of_parts_there = $(filter-out $(foreach p,$(filter-out $(PARTS_THERE),$(PARTS)),$(foreach t,$(or $(TESTS_$(p)),$(p)),$(foreach d,unit wire sim,tests/$(d)/test_$(t)%) tests/bench/$(t)%)),$(1))
 
 # ---- what there is
 
@@ -82,7 +82,7 @@ PROTOCOL_SRC := $(filter-out protocol/schemac.c,$(wildcard protocol/*.c))
 BROKER_SRC   := $(filter-out broker/main.c,$(wildcard broker/*.c broker/*/*.c))
 CLIENT_SRC   := $(wildcard client/*.c)
 TOOLS_SRC    := $(wildcard tools/*.c)
-BENCH_SRC    := $(wildcard tests/bench/*.c)
+BENCH_SRC    := $(call of_parts_there,$(wildcard tests/bench/*.c))
 KIT_SRC      := $(filter-out tests/kit/failing_mem.c,$(wildcard tests/kit/*.c))
 UNIT_SRC     := $(call of_parts_there,$(wildcard tests/unit/test_*.c))
 WIRE_SRC     := $(call of_parts_there,$(wildcard tests/wire/test_*.c))
@@ -104,14 +104,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop killloop-client killloop-outbox peer-programs tidy docs docs-check format fuzz peers bench bench-client install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client killloop-store killloop-outbox peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-outbox|tidy|docs|format|cov|valgrind|fuzz|peers|bench|man|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-store|killloop-outbox|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -263,8 +263,8 @@ test: deps
 check: all $(TESTS)
 	@$(call run_tests,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC)) $(if $(filter release,$(MODE)),$(wildcard tests/scripts/test_*))
 
-# The client's tests, and the base and the wire that it is made of, in valgrind: what asan does not see is memory that was never written.
-VALGRIND_SRC := $(filter tests/unit/test_client_% tests/unit/test_assignors.c tests/unit/test_base.c tests/unit/test_batch.c tests/unit/test_wire.c,$(UNIT_SRC))
+# The tests of the client and of the parts, and the base and the wire that they are made of, in valgrind: what asan does not see is memory that was never written.
+VALGRIND_SRC := $(filter tests/unit/test_client_% $(foreach p,$(PARTS),$(foreach t,$(or $(TESTS_$(p)),$(p)),tests/unit/test_$(t)%)) tests/unit/test_assignors.c tests/unit/test_base.c tests/unit/test_batch.c tests/unit/test_wire.c,$(UNIT_SRC))
 .PHONY: valgrind
 valgrind: $(patsubst %.c,$(B)/%,$(VALGRIND_SRC))
 	@tools/packaging/deps.sh valgrind
@@ -292,6 +292,8 @@ killloop: all
 	tests/killloop/run --cycles $(or $(CYCLES),200)
 killloop-client: all
 	tests/killloop/run_client --rounds $(or $(ROUNDS),100)
+killloop-store: all
+	tests/killloop/run_store $(or $(KILLS),100)
 killloop-outbox: all $(B)/tests/unit/test_outbox_chaos
 	ROUNDS=$(or $(ROUNDS),100) $(B)/tests/unit/test_outbox_chaos
 peers: all peer-programs
@@ -302,6 +304,8 @@ fresh:
 	tests/fresh.sh
 bench: all $(patsubst %.c,$(B)/%,$(BENCH_SRC))
 	tests/bench/run $(ARGS)
+bench-store: all $(B)/tests/bench/exactly_once
+	$(B)/tests/bench/exactly_once $(RECORDS)
 bench-client: all
 	tests/bench/client/run $(ARGS)
 fuzz:

@@ -40,7 +40,7 @@ enum {
     SQL_COLUMNS_MAX = 32,
     SQL_TEXT_SIZE = 200,      /* of an error, with its 0 */
     SQL_COLUMN_SIZE = 64,     /* of a column's name, with its 0 */
-    SQL_LOCK_TIMEOUT_S = 10,  /* that a transaction of ours waits for a lock; see sql_begin_ours */
+    SQL_LOCK_TIMEOUT_S = 2,   /* that a transaction of ours waits for a lock; see sql_begin_ours */
     SQL_CODE_DATABASE = -201, /* codes of the parts, the same in the headers of all: the database
                                  said no; RV_RETRIABLE: again; RV_UNSURE: the connection is lost */
     SQL_CODE_FENCED = -202,   /* somebody else has taken over */

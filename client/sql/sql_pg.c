@@ -219,8 +219,8 @@ static bool in_transaction(const struct sql *s)
 }
 
 static const char *const begin_ours[] = {"BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-                                         "SET LOCAL lock_timeout = '10s'", NULL};
-_Static_assert(SQL_LOCK_TIMEOUT_S == 10, "as it says above");
+                                         "SET LOCAL lock_timeout = '2s'", NULL};
+_Static_assert(SQL_LOCK_TIMEOUT_S == 2, "as it says above");
 static const struct sql_backend backend = {.bytes_type = "BYTEA",
                                            .fence = "NOT NULL",
                                            .begin = "BEGIN",

@@ -40,8 +40,8 @@ def cmocka(ctx, program, broker, control, title="", env=None):
     for name in runs:
         if ctx.report.wants(name):
             ctx.report.line(ctx.suite, title + name, seconds, None if name in good else "failed")
-    wanted = re.search(r"^\[==========\] (?:.*: )?Running (\d+) test", text, re.M)
-    if len(good) != len(runs) or code != 0 or not wanted or int(wanted[1]) != len(runs):
+    wanted = sum(map(int, re.findall(r"^\[==========\] (?:.*: )?Running (\d+) test", text, re.M)))
+    if len(good) != len(runs) or code != 0 or not wanted or wanted != len(runs):
         ctx.report.line(ctx.suite, f"{title}{program} runs to its end", seconds, f"it ended with {code}")
         ctx.report.detail(f"client ({log_path})", tail(text))
 

@@ -361,7 +361,7 @@ static void a_transaction_of_ours_waits_for_no_lock_for_ever(void **state)
     must(s, sql_begin_ours(s));
     must(s, sql_query(s,
                       "SELECT 1 FROM pg_settings WHERE (name, setting) IN "
-                      "(('lock_timeout', '10000'), ('transaction_isolation', 'read committed'))",
+                      "(('lock_timeout', '2000'), ('transaction_isolation', 'read committed'))",
                       NULL, 0, see, &seen));
     must(s, sql_rollback(s));
     assert_int_equal(seen.rows, 2);
@@ -416,7 +416,7 @@ static void a_server_that_stopped_is_told_and_used_again(void **state)
 
 #define ON(database, test)                                                                         \
     {                                                                                              \
-        .name = #database ": " #test, .test_func = (test), .setup_func = database##_open,          \
+        .name = #database "." #test, .test_func = (test), .setup_func = database##_open,           \
         .teardown_func = database##_close_both                                                     \
     }
 #define ON_ANY(database)                                                                           \
