@@ -33,7 +33,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rand.h"
-#include "client/sealed/fail.h"
+#include "protocol/error.h"
 
 #include <stdio.h>
 
@@ -118,6 +118,12 @@ static err sealed_renew(struct relay *r)
     return r->sealed ? OK : ERR_MEMORY;
 }
 
+bool relay_is_refusal_of_topic(int code)
+{
+    return code == KERR_UNKNOWN_TOPIC_OR_PARTITION || code == KERR_INVALID_TOPIC_EXCEPTION ||
+           code == KERR_TOPIC_AUTHORIZATION_FAILED;
+}
+
 /* ---- lanes ---- */
 
 enum { LANE_KEY_SIZE = 280 };
@@ -126,12 +132,6 @@ static struct str lane_key(struct str topic, int32_t partition, char text[LANE_K
 {
     int size = snprintf(text, LANE_KEY_SIZE, "%.*s\n%d", STR_ARG(topic), (int)partition);
     return (struct str){text, (size_t)size < LANE_KEY_SIZE ? (size_t)size : LANE_KEY_SIZE - 1};
-}
-
-struct lane *lane_find(struct relay *r, struct str topic, int32_t partition)
-{
-    char text[LANE_KEY_SIZE];
-    return map_get_str(&r->lanes, lane_key(topic, partition, text));
 }
 
 static err lane_take(void *ctx, const struct sql_value *row, size_t count)
@@ -149,7 +149,7 @@ err lane_get(struct rv_outbox *o, struct str topic, int32_t partition, struct la
 {
     struct relay *r = o->relay;
     char text[LANE_KEY_SIZE];
-    struct lane *lane = lane_find(r, topic, partition);
+    struct lane *lane = map_get_str(&r->lanes, lane_key(topic, partition, text));
     if (lane) {
         *ret_lane = lane;
         return OK;
