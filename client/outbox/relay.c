@@ -7,18 +7,19 @@
  *              -> SETTLE: rows deleted, or what else became        settle.c, one transaction
  *
  * What holds, whoever dies when:
- *   O1  A batch is sent only after its SEAL is committed, durably (relay_hold sees to it that
- * commits are), and again only under the same identity, unless the broker said, or was seen, not to
- *       have it. So it is stored once (client/sealed/sealed.h says why, and what that leaves).
- *   O2  Every transaction of ours begins by renewing the lease under its epoch, which locks its
- * row: who is not the newest holder writes nothing. What a fenced relay still sends is a batch that
- *       the newer one has sealed as well: a duplicate. A batch that was unsealed is followed by one
- *       of a higher epoch, which fences the older one at the broker.
+ *   O1  A batch is sent only after its SEAL is committed, durably (commits_make_durable), and again
+ *       only under the same identity, unless the broker said, or was seen, not to have it. So it is
+ *       stored once (client/sealed/sealed.h says why, and what that leaves).
+ *   O2  Every transaction of ours begins by renewing the lease under its epoch, which locks its row
+ *       (relay_hold): who is not the newest holder writes nothing. What a fenced relay still sends
+ *       is a batch that the newer one has sealed as well: a duplicate. A batch that was unsealed is
+ *       followed by one of a higher epoch, which fences the older one at the broker.
  *   O3  Of a partition at most one batch is sealed. Rows of a key go to one partition, in the order
- *       of `seq`; when one of them cannot go in this turn, none behind it does: the lane is full,
- * or the key (the topic) waits. O4  No request to the broker is made inside of a transaction: the
- * service's writes would wait for it. O5  What is in memory follows what is committed: after an
- * error it is forgotten.
+ *       of `seq`. When one of them cannot go in this turn, none behind it does: the lane is full or
+ *       open, or the key (the topic) waits.
+ *   O4  No request to the broker is made inside of a transaction: the service's writes would wait
+ *       for it.
+ *   O5  What is in memory follows what is committed: after an error it is forgotten.
  *
  * The lease is one row: who, epoch, until when by the database's clock. Taking it raises the epoch,
  * also for one who had it. People who change something take it away (people.c). It only saves work
