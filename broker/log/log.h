@@ -6,8 +6,9 @@
  * offset is given at submit, `written` comes when the bytes are in the page cache, `durable` when
  * they are on stable storage.
  *
- *     start offset <= high watermark == durable end <= written end <= log end offset (next one to
- * give)
+ *     start offset <= high watermark == durable end <= written end <= log end offset
+ *
+ * (the log end offset is the next one to give).
  *
  * Only what is below the high watermark is readable; so no offset that anybody read is ever given
  * to another record.

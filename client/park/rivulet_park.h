@@ -74,7 +74,8 @@ struct rv_park_record {
 
 /* Options of producer and consumer (group.id and delivery are the park's own business), and:
  *   park.delays   what to wait before each new try, 16 at most: 500ms, 10s, 5m, 2h, 1d
- * ("1s,10s,1m") park.name     stands in the names of the topics in the place of the group
+ *                 ("1s,10s,1m")
+ *   park.name     stands in the names of the topics in the place of the group
  *   park.create   whether missing topics are made (true)
  * Waits up to timeout_ms (-1: a minute) for the topics. RV_E_OPTION; RV_E_ARGUMENT: a name that a
  * topic cannot have; UNKNOWN_TOPIC_OR_PARTITION. */

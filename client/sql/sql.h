@@ -17,11 +17,12 @@
  *   ERR_FENCED       a NOT NULL column got NULL: see above; `column` names it
  *   ERR_BUSY         locked, deadlock, serialization failure, time-out: the whole transaction again
  *   ERR_CLOSED       the connection is lost (or libpq itself failed). When that was the answer to a
- * commit, it may be done ERR_EXISTS       a unique key is there already ERR_NO_SPACE ERR_IO
- * ERR_CORRUPT ERR_DENIED ERR_MEMORY   as their names say ERR_UNSUPPORTED  a result that is neither
- * number, text nor bytes; a database not built in ERR_INVALID      everything else: the statement,
- * a constraint, a transaction that has failed A function of rows may return an err of its own; that
- * comes back, and the rest is not read.
+ *                    commit, it may be done
+ *   ERR_EXISTS       a unique key is there already
+ *   ERR_UNSUPPORTED  a result that is neither number, text nor bytes; a database not built in
+ *   ERR_NO_SPACE ERR_IO ERR_CORRUPT ERR_DENIED ERR_MEMORY   as their names say
+ *   ERR_INVALID      everything else: the statement, a constraint, a transaction that has failed
+ * A function of rows may return an err of its own; that comes back, and the rest is not read.
  */
 #pragma once
 

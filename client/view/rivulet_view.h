@@ -115,13 +115,13 @@ struct rv_view_storage {
 /* Options are those of the consumer (isolation.level is read_committed unless you say otherwise;
  * group.id, auto.offset.reset and delivery are the view's own business), and:
  *   view.file        a file to load from, and for rv_view_save; memory only ("")
- *   view.max.bytes   memory of entries and index at most; a record more is RV_E_FULL; 0: no limit
- * (0) view.check.ms    how often the topic is looked at for more partitions (60000) view.at.ms only
- * records that are not younger than this time (0: all); not for following view.key         only
- * this key Asks the broker about the topic, waiting up to timeout_ms (-1: a minute). `storage` is
- * copied; NULL: memory. RV_E_OPTION, UNKNOWN_TOPIC_OR_PARTITION, RV_E_TIMED_OUT, and what the
- * storage says. A damaged file is no error: rv_view_why says so, and the view reads from the start.
- */
+ *   view.max.bytes   memory of entries and index at most; a record more is RV_E_FULL (0: no limit)
+ *   view.check.ms    how often the topic is looked at for more partitions (60000)
+ *   view.at.ms       only records that are not younger than this time (0: all); not for following
+ *   view.key         only this key
+ * Asks the broker about the topic, waiting up to timeout_ms (-1: a minute). `storage` is copied;
+ * NULL: memory. RV_E_OPTION, UNKNOWN_TOPIC_OR_PARTITION, RV_E_TIMED_OUT, and what the storage says.
+ * A damaged file is no error: rv_view_why says so, and the view reads from the start. */
 RV_API int rv_view_open(struct rv_client *client, const char *topic,
                         const struct rv_option *options, const struct rv_view_storage *storage,
                         int timeout_ms, struct rv_view **ret_view, struct rv_error *ret_error);

@@ -16,9 +16,10 @@
  *
  * and so are these two, which hold a row a view, and a row a partition:
  *
- *     rivulet_view          (view TEXT PRIMARY KEY, topic TEXT, topic_id TEXT, generation,
- * fresh_ms, without_key, rebuilds, is_complete) rivulet_view_position (view TEXT, partition,
- * offset, leader_epoch, PRIMARY KEY (view, partition))
+ *     rivulet_view (view TEXT PRIMARY KEY, topic TEXT, topic_id TEXT, generation, fresh_ms,
+ *                   without_key, rebuilds, is_complete)
+ *     rivulet_view_position (view TEXT, partition, offset, leader_epoch,
+ *                            PRIMARY KEY (view, partition))
  *
  * `view` is the table's name, the rest is what struct rv_view_state says. Read only rows with
  * `value IS NOT NULL`. While `is_complete` is 0 the table is behind; it is what the process that
