@@ -57,7 +57,9 @@ class Rivulet(Timed, peers.Rivulet):
 
 
 def cli(b, *words):
-    done = subprocess.run([CLI, "-b", b.address, "--json", *words], capture_output=True, text=True, timeout=300)
+    """A topic of 20,000 partitions takes longer to make than a request may by default."""
+    patient = ["--timeout", "250", "-X", "request.timeout.ms=250000"]
+    done = subprocess.run([CLI, "-b", b.address, "--json", *patient, *words], capture_output=True, text=True, timeout=300)
     if done.returncode:
         raise BenchError(f"{b.name}: rivulet {' '.join(words)}: {done.stderr.strip()}")
     return done.stdout
