@@ -48,17 +48,20 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # ---- the parts: what a program may link besides librivulet, each a library of its own that uses librivulet by rivulet.h alone. A part X has
 # its public header at client/X/rivulet_X.h and becomes librivulet-X. ROOMS_X: the folders that it is made of; a folder without such a header is
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
-# part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). ABOUT_X: a line for its .pc file.
+# part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). LINKS_X: those of them that it is linked with, all unless
+# it is set (client/sql/weak.h). ABOUT_X: a line for its .pc file.
 
 PARTS := store outbox spool view view_sqlite park
 
 ROOMS_store := client/store client/sql
 NEEDS_store  = $(SQL_NEEDS)
+LINKS_store :=
 TESTS_store := sql exactly_once
 ABOUT_store := exactly once into a database of the service
 
 ROOMS_outbox := client/outbox client/sealed client/sql
 NEEDS_outbox  = $(SQL_NEEDS)
+LINKS_outbox :=
 ABOUT_outbox := events that leave with the transactions of a local database
 
 ROOMS_spool := client/spool client/sealed
@@ -78,6 +81,7 @@ ABOUT_park := records that fail are tried again later, and parked
 SQL_DATABASES := $(shell for p in sqlite3 libpq; do pkg-config --exists $$p && echo $$p; done)
 SQL_NEEDS     := $(or $(SQL_DATABASES),sqlite3)
 
+links_of = $(if $(filter undefined,$(origin LINKS_$(1))),$(NEEDS_$(1)),$(LINKS_$(1)))
 NEEDED      := $(sort $(foreach p,$(PARTS),$(NEEDS_$(p))))
 FOUND       := $(if $(NEEDED),$(shell for p in $(NEEDED); do pkg-config --exists $$p && echo $$p; done))
 PARTS_THERE := $(foreach p,$(PARTS),$(if $(filter-out $(FOUND),$(NEEDS_$(p))),,$(p)))
@@ -232,7 +236,7 @@ part_gen = $(sort $(shell sed -n 's|^\#include "gen/\(.*\)\.h"|\1|p' $(wildcard 
 part_obj = $(patsubst %.c,$(B)/lib/%.o,$(BASE_SRC) $(PROTOCOL_SRC) $(call part_src,$(1))) $(patsubst %,$(B)/lib/gen/%.o,$(call part_gen,$(1)) some_apis)
 define part
 build/librivulet-$(1).so.0: $(call part_obj,$(1)) build/librivulet.so.0 client/rivulet.map
-	$$(call link_shared,$(call part_obj,$(1)),build/librivulet.so.0 $(if $(NEEDS_$(1)),$(shell pkg-config --libs $(NEEDS_$(1)))) $(LIB_NEEDS))
+	$$(call link_shared,$(call part_obj,$(1)),build/librivulet.so.0 $(if $(call links_of,$(1)),$(shell pkg-config --libs $(call links_of,$(1)))) $(LIB_NEEDS))
 build/librivulet-$(1).a: $(call part_obj,$(1)) build/librivulet-$(1).so.0
 	$$(call link_static,$(call part_obj,$(1)))
 endef
@@ -377,7 +381,7 @@ install: all man
 		ln -sf lib$$name.so.0 $(TO)/lib/lib$$name.so; \
 	done
 	sed 's/@VERSION@/$(VERSION)/' client/rivulet.pc.in >$(TO)/lib/pkgconfig/rivulet.pc
-	$(foreach p,$(PARTS_THERE),sed 's/@VERSION@/$(VERSION)/; s/@PART@/$(p)/; s/@ABOUT@/$(ABOUT_$(p))/; s/@NEEDS@/$(NEEDS_$(p))/' client/part.pc.in >$(TO)/lib/pkgconfig/rivulet-$(p).pc &&) :
+	$(foreach p,$(PARTS_THERE),sed 's/@VERSION@/$(VERSION)/; s/@PART@/$(p)/; s/@ABOUT@/$(ABOUT_$(p))/; s/@NEEDS@/$(call links_of,$(p))/' client/part.pc.in >$(TO)/lib/pkgconfig/rivulet-$(p).pc &&) :
 	chmod 644 $(TO)/lib/pkgconfig/rivulet*.pc
 	install -m 644 README.md LICENSE docs/*.md $(SHARE)/doc/rivulet
 	install -m 644 examples/* $(SHARE)/doc/rivulet/examples

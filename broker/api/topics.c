@@ -3,11 +3,13 @@
 #include "broker/api/topics.h"
 
 #include "base/map.h"
+#include "base/mem.h"
 #include "broker/api/families.h"
 #include "broker/api/request.h"
 #include "broker/config.h"
 #include "broker/coord/coord.h"
 #include "broker/meta/meta.h"
+#include "broker/shard.h"
 #include "gen/create_topics.h"
 #include "gen/delete_topics.h"
 
@@ -265,11 +267,43 @@ static int16_t deletion_error(const struct topics_item *item, err e)
     return item->by_id && e == ERR_NOT_FOUND ? (int16_t)KERR_UNKNOWN_TOPIC_ID : topic_error(e);
 }
 
+struct forgetting { /* on its way to a shard, whose it is then */
+    struct message message;
+    struct str topic; /* the bytes are behind it */
+};
+
+static bool forget_run(struct message *m)
+{
+    struct forgetting *f = list_entry(m, struct forgetting, message);
+    coord_topic_deleted(m->to->coord, f->topic);
+    mem_free(f);
+    return true;
+}
+
+/* The groups of every shard forget what they have committed for it. */
+static void forget_offsets(struct request *req, struct str topic)
+{
+    struct shard *here = req->env->shard;
+    for (int32_t i = 0; i < here->all->count; i++) {
+        struct forgetting *f = mem_need(sizeof *f + topic.len);
+        char *name = (char *)(f + 1);
+        memcpy(name, topic.ptr, topic.len);
+        *f = (struct forgetting){
+            .message = {.run = forget_run},
+              .topic = { name,        topic.len}
+        };
+        message_send(&f->message, here, &here->all->list[i]);
+    }
+}
+
 static void topic_deleted(void *ctx, err e, struct topic *topic)
 {
     struct topics_item *item = ctx;
     struct request *req = item->req;
     (void)topic;
+    if (e == OK) {
+        forget_offsets(req, item->name);
+    }
     if (topics_item_done(item)) {
         topics_item_answer(item, deletion_error(item, e),
                            e == OK ? (struct str){0} : str_of(err_text(e)));
@@ -350,12 +384,18 @@ static int16_t delete_one(struct request *req, struct str name, struct uuid id,
     }
     out->topic_id = t->id;
     out->name = request_copy(req, t->name);
+    if (!out->name.ptr) {
+        return KERR_UNKNOWN_SERVER_ERROR;
+    }
     int16_t error = check_deleted(req, t, &out->error_message);
     if (error != KERR_NONE) {
         return error;
     }
-    *item = (struct topics_item){
-        .req = req, .error = &out->error_code, .text = &out->error_message, .by_id = by_id};
+    *item = (struct topics_item){.req = req,
+                                 .error = &out->error_code,
+                                 .text = &out->error_message,
+                                 .name = out->name,
+                                 .by_id = by_id};
     struct buf text = {0};
     topics_item_begin(item);
     err e = meta_delete_topic(req->env->meta, t->id, &text, topic_deleted, item);

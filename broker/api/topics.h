@@ -24,9 +24,10 @@ struct topics_item {
     void *out;      /* its place in the answer, for the handler */
     int16_t *error; /* in it */
     struct str *text;
-    const void *in; /* its place in the request, for the handler */
-    bool by_id;     /* to be deleted; the client named the id */
-    bool pending;   /* its change is under way, and holds the request */
+    const void *in;  /* its place in the request, for the handler */
+    struct str name; /* to be deleted: the topic's */
+    bool by_id;      /* to be deleted; the client named the id */
+    bool pending;    /* its change is under way, and holds the request */
 };
 
 struct topics_work {

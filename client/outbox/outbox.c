@@ -107,7 +107,7 @@ static int open(const struct sql *sql, err e, const struct rv_option *options,
     uint64_t number;
     if (e != OK) {
         return fail_set(ret_error, RV_E_ARGUMENT, "outbox: %s",
-                        e == ERR_UNSUPPORTED ? "built without this database" : "no connection");
+                        e == ERR_UNSUPPORTED ? "built, or linked, without this database" : "no connection");
     }
     struct rv_outbox *o = mem_zero(1, sizeof *o);
     if (!o) {

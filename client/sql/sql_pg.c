@@ -22,6 +22,8 @@ const struct sql_backend *sql_backend_postgres(void)
 #include <stdio.h>
 #include <string.h>
 
+#include "client/sql/weak.h"
+
 /* pg_type.dat: these never change. */
 enum {
     TYPE_BOOL = 16,
@@ -231,7 +233,7 @@ static const struct sql_backend backend = {.bytes_type = "BYTEA",
 
 const struct sql_backend *sql_backend_postgres(void)
 {
-    return &backend;
+    return PQexecParams ? &backend : NULL;
 }
 
 #endif

@@ -19,6 +19,8 @@ const struct sql_backend *sql_backend_sqlite(void)
 #include <stdio.h>
 #include <string.h>
 
+#include "client/sql/weak.h"
+
 static err err_of(int code)
 {
     switch (code & 0xff) {
@@ -167,7 +169,7 @@ static const struct sql_backend backend = {.bytes_type = "BLOB",
 
 const struct sql_backend *sql_backend_sqlite(void)
 {
-    return &backend;
+    return sqlite3_prepare_v2 ? &backend : NULL;
 }
 
 #endif

@@ -541,7 +541,7 @@ static int store_open(struct rv_client *client, struct rv_consumer *consumer, er
 {
     if (e != OK) {
         return e == ERR_UNSUPPORTED
-                   ? fail(ret_error, RV_E_VERSION, "store: built without this database")
+                   ? fail(ret_error, RV_E_VERSION, "store: built, or linked, without this database")
                    : fail(ret_error, RV_E_ARGUMENT, "store: no connection");
     }
     struct rv_store *s = mem_zero(1, sizeof *s);
