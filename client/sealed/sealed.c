@@ -1,10 +1,10 @@
 /* Requests, producer ids, leaders. The invariants of the whole:
  *   D1  a batch that is `unsure` is not sent before it was looked for and not found (send.c)
  *   D2  `unsure` is set by every attempt that may have stored it, and cleared only by an answer
- * that says what became of it, or by looking (send.c) D3  what is known of a topic's leaders is
- * forgotten with every attempt that did not store, so that a leader which has moved costs one
- * attempt Versions of requests are such as Kafka from 2.4 to 4.3 and rivulet serve, by name of the
- * topic.
+ *       that says what became of it, or by looking (send.c)
+ *   D3  what is known of a topic's leaders is forgotten with every attempt that did not store, so
+ *       that a leader which has moved costs one attempt
+ * Versions of requests are such as Kafka from 2.4 to 4.3 and rivulet serve, by name of the topic.
  */
 #include "client/sealed/internal.h"
 

@@ -1,8 +1,9 @@
 /* The format; numbers are big-endian.
  *
- *   file    magic "RVSPOOL" (7), version "1" (1) · salt (8) · number of the first entry (8) · kind
- * (4) · crc32c of the 28 bytes before (4) · entries entry   crc32c (4) of the salt and of all that
- * follows · size of the body (4) · number (8) · durable (8) · body · zeros up to a multiple of 8
+ *   file    magic "RVSPOOL" (7), version "1" (1), salt (8), number of the first entry (8),
+ *           kind (4), crc32c of the 28 bytes before (4), entries
+ *   entry   crc32c (4) of the salt and of all that follows, size of the body (4), number (8),
+ *           durable (8), body, zeros up to a multiple of 8
  *
  * `durable` says that all entries of this file with a lower number were on the medium when this one
  * was written. The salt is random and new for every file and every reset.

@@ -2,9 +2,10 @@
  *
  *   stored       its events are done
  *   refused      too large, or a record in it is bad: its events are planned anew in smaller
- * batches, until the one that it is about is alone; else they are set aside renew        its events
- * are planned anew, with another producer id unknowable   its events are set aside, unsure later,
- * unknown, open: the same batch is tried again; a topic that stays missing ends it
+ *                batches, until the one that it is about is alone; else they are set aside
+ *   renew        its events are planned anew, with another producer id
+ *   unknowable   its events are set aside, unsure
+ *   later, unknown, open: the same batch is tried again; a topic that stays missing ends it
  */
 #include "base/check.h"
 #include "base/mem.h"

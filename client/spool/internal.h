@@ -71,6 +71,7 @@ struct rv_spool {
     size_t segment_count;
     size_t segment_room;
     struct chain last; /* the segment that grows */
+    bool must_roll;    /* beginning the next one has failed: it must succeed first */
     struct sending sending;
     struct chain refused;       /* file NULL: nothing was set aside yet */
     int64_t dirty_ms;           /* monotonic: when the first event that is not durable came; -1 */

@@ -1,17 +1,18 @@
 /* Entries of the two files, each a chain:
  *
- *   D   number (8): all events up to it are done · entries (4) that belong to it: 1 when the D of a
- *       reset is followed by the plan that goes on
+ *   D   number (8): all events up to it are done; entries (4) that belong to it: 1 when the D of
+ *       a reset is followed by the plan that goes on
  *   P   a plan (plan.c)
  *   C   next number (8): a clean end, all below it is safe
  *   S   nothing more: the other file has taken over
  *
  * Invariants:
  *   N1  a reset writes the file that does not count, syncs it, and says so with an S in the one
- * that did, which is synced too, before anything is written behind the reset N2  the file whose
- * first entry has the higher number counts, if the entries that its reset wrote are all there; else
- * the other one, whose state is the same, if it has no S: then the reset was cut short. With an S,
- * what is not there has rotted N3  a plan begins behind what is done
+ *       that did, which is synced too, before anything is written behind the reset
+ *   N2  the file whose first entry has the higher number counts, if the entries that its reset
+ *       wrote are all there; else the other one, whose state is the same, if it has no S: then the
+ *       reset was cut short. With an S, what is not there has rotted
+ *   N3  a plan begins behind what is done
  */
 #include "client/spool/sending.h"
 

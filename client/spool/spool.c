@@ -1,10 +1,10 @@
 /* The directory:
  *
- *   lock                        one process at a time
- *   sending.0, sending.1        how far sending has got, and the plan (sending.c)
- *   NUMBER.events               a segment: events from that number on (chain.c, event.c); the
- * newest grows refused                     what was set aside (chain.c, event.c); made when it is
- * needed
+ *   lock                   one process at a time
+ *   sending.0, sending.1   how far sending has got, and the plan (sending.c)
+ *   NUMBER.events          a segment: events from that number on (chain.c, event.c); the newest one
+ *                          grows
+ *   refused                what was set aside (chain.c, event.c); made when it is needed
  *
  * Events are numbered from 1, without a gap.
  *
@@ -12,9 +12,11 @@
  *   S1  a segment is whole on the medium, and so is the name of the next one, before anything is
  *       written into the next one
  *   S2  a segment is removed only when a later one is there by name, and that its events are done
- * is on the medium: the newest one's head says what number comes next S3  what is sent was on the
- * medium before (sender.c): a number is never given to another event after it was planned S4  an
- * event that is set aside is on the medium in `refused` before it counts as done
+ *       is on the medium: the newest one's head says what number comes next
+ *   S3  what is sent was on the medium before (sender.c): a number is never given to another event
+ *       after it was planned
+ *   S4  an event that is set aside is on the medium in `refused` before it counts as done
+ *   S5  while a segment may be there by name, no event that would be its first goes into another
  */
 #include "base/check.h"
 #include "base/mem.h"
@@ -99,6 +101,7 @@ static int segment_begin(struct rv_spool *s, uint64_t first, struct rv_error *re
     if (!segment_add(s, first)) {
         return fail_memory(ret_error);
     }
+    s->must_roll = true;                        /* S5 */
     int code = file_remove(s, name, ret_error); /* of an attempt that has failed */
     code = code == RV_OK ? chain_create(&s->disk, name, CHAIN_EVENTS, first, 0, &fresh, ret_error)
                          : code;
@@ -113,6 +116,7 @@ static int segment_begin(struct rv_spool *s, uint64_t first, struct rv_error *re
         chain_close(&s->last);
     }
     s->last = fresh;
+    s->must_roll = false;
     return RV_OK;
 }
 
@@ -178,56 +182,48 @@ static int by_first(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* The bytes of all but the newest. */
-static int segments_size(struct rv_spool *s, struct rv_error *ret_error)
+/* Looks into each segment. One whose creation was cut short, or failed, is removed. */
+static int segments_check(struct rv_spool *s, struct rv_error *ret_error)
 {
-    for (size_t i = 0; i + 1 < s->segment_count; i++) {
+    size_t kept = 0;
+    for (size_t i = 0; i < s->segment_count; i++) {
+        struct segment g = s->segments[i];
         struct chain c = {0};
         char name[CHAIN_NAME_SIZE];
-        segment_name(s->segments[i].first, name);
+        segment_name(g.first, name);
         int code = chain_open(&s->disk, name, CHAIN_EVENTS, DISK_READ, &c, ret_error);
-        if (code == RV_OK && c.first != s->segments[i].first) {
-            code = fail_set(ret_error, RV_E_CORRUPT, "file %s: it is another one", name);
-        }
-        err e = code == RV_OK ? s->disk.ops->size(s->disk.ctx, c.file, &s->segments[i].bytes) : OK;
-        if (e != OK) {
-            code = fail_set(ret_error, RV_E_IO, "file %s: its size: %s", name, err_text(e));
+        if (code == RV_E_ABSENT) {
+            code = file_remove(s, name, ret_error);
+        } else if (code == RV_OK) {
+            err e = s->disk.ops->size(s->disk.ctx, c.file, &g.bytes);
+            code = e != OK
+                       ? fail_set(ret_error, RV_E_IO, "file %s: its size: %s", name, err_text(e))
+                   : c.first != g.first
+                       ? fail_set(ret_error, RV_E_CORRUPT, "file %s: it is another one", name)
+                       : RV_OK;
+            s->segments[kept++] = g;
         }
         chain_close(&c);
         if (code != RV_OK) {
-            return code == RV_E_ABSENT
-                       ? fail_set(ret_error, RV_E_CORRUPT, "file %s: there is nothing in it", name)
-                       : code;
+            return code;
         }
     }
+    s->segment_count = kept;
     return RV_OK;
 }
 
-/* Opens the newest segment, finds its end, and goes on there. One whose creation was cut short is
- * removed: there is another before it then, or nothing ever was. */
+/* Opens the newest segment, finds its end, and goes on there. */
 static int last_open(struct rv_spool *s, struct rv_error *ret_error)
 {
-    int code = RV_E_ABSENT;
     char name[CHAIN_NAME_SIZE];
-    while (code == RV_E_ABSENT && s->segment_count > 0) {
-        segment_name(s->segments[s->segment_count - 1].first, name);
-        code = chain_open(&s->disk, name, CHAIN_EVENTS, DISK_WRITE, &s->last, ret_error);
-        if (code == RV_E_ABSENT) {
-            s->segment_count--;
-            int removed = file_remove(s, name, ret_error);
-            code = removed == RV_OK ? code : removed;
-        }
+    if (!s->segment_count) {
+        return s->sending.vouched > 1
+                   ? fail_set(ret_error, RV_E_CORRUPT, "spool %s: the files of events are missing",
+                              s->settings.dir)
+                   : segment_begin(s, 1, ret_error);
     }
-    if (code == RV_E_ABSENT && s->sending.vouched > 1) {
-        return fail_set(ret_error, RV_E_CORRUPT, "spool %s: the files of events are missing",
-                        s->settings.dir);
-    }
-    if (code == RV_E_ABSENT) {
-        return segment_begin(s, 1, ret_error);
-    }
-    if (code == RV_OK && s->last.first != s->segments[s->segment_count - 1].first) {
-        code = fail_set(ret_error, RV_E_CORRUPT, "file %s: it is another one", name);
-    }
+    segment_name(s->segments[s->segment_count - 1].first, name);
+    int code = chain_open(&s->disk, name, CHAIN_EVENTS, DISK_WRITE, &s->last, ret_error);
     code = code == RV_OK ? chain_scan(&s->last, s->sending.vouched, NULL, NULL, ret_error) : code;
     return code == RV_OK ? chain_repair(&s->last, ret_error) : code;
 }
@@ -324,12 +320,13 @@ static int directory_read(struct rv_spool *s, struct rv_error *ret_error)
                                            s->settings.dir)
                                 : sending_create(&s->disk, &s->sending, ret_error);
     }
+    code = code == RV_OK ? segments_check(s, ret_error) : code;
+    code = code == RV_OK ? names_sync(s, ret_error) : code; /* S1, S2, S5: of what is found */
     code = code == RV_OK ? last_open(s, ret_error) : code;
     if (code == RV_OK && s->segments[0].first > s->sending.delivered + 1) {
         code = fail_set(ret_error, RV_E_CORRUPT, "spool %s: event %" PRIu64 " is missing",
                         s->settings.dir, s->sending.delivered + 1);
     }
-    code = code == RV_OK ? segments_size(s, ret_error) : code;
     code = code == RV_OK ? segments_drop(s, ret_error) : code;
     if (code == RV_OK) {
         code = sending_renew(&s->sending, s->plan.event_count ? &s->plan : NULL, ret_error);
@@ -461,7 +458,8 @@ static int append_locked(struct rv_spool *s, struct buf *entry, int64_t appended
                         spool_next(s) - 1 - s->sending.delivered);
     }
     int code = RV_OK;
-    if (s->last.next > s->last.first && s->last.end + size > s->settings.segment_bytes) {
+    if (s->must_roll ||
+        (s->last.next > s->last.first && s->last.end + size > s->settings.segment_bytes)) {
         code = segment_roll(s, ret_error);
     }
     uint64_t number = spool_next(s);
