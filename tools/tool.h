@@ -159,6 +159,8 @@ int verb_completion(struct tool *t);
 int verb_log_dump(struct tool *t);
 int verb_log_check(struct tool *t);
 int verb_log_repair(struct tool *t);
+int verb_spool_show(struct tool *t);
+int verb_spool_send(struct tool *t);
 
 /* The first `size` characters, 0-terminated; for mem_free. NULL: out of memory. */
 char *tool_copy(const char *text, size_t size);

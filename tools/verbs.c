@@ -49,6 +49,7 @@ const struct tool_option options[] = {
     {'F', false, OPTION_ONCE, "in-flight", "N", "requests on their way, a connection", NULL},
     {'d', true, OPTION_ONCE, "seconds", "N", "how long (5)", NULL},
     {'m', false, OPTION_ONCE, "pid", "PID", "the broker's process: tell its CPU and memory", NULL},
+    {'r', true, OPTION_FLAG, "records", NULL, "the events that wait, too", "spool"},
     {'r', true, OPTION_FLAG, "records", NULL, "keys, values and headers too", NULL},
     {'T', false, OPTION_ONCE, "topic", "TOPIC", "only this topic, all of its partitions, also those that the group has committed nothing of", "group"},
     {'T', false, OPTION_ONCE, "topic", "TOPIC", "the topic to use; made when it is not there (rivulet-bench)", NULL},
@@ -136,6 +137,17 @@ const struct tool_verb verbs[] = {
      "again. A segment is replaced by its repaired copy, so there must be room for one. A broker that runs is refused.\n\n"
      "Exit code 1 when something is, or stays, wrong. What is cut is gone: copy the directory first if it may be worth more than what is left.",
      "rivulet log repair /var/lib/rivulet --dry-run\nrivulet log repair /var/lib/rivulet users-0 --yes", verb_log_repair},
+    {"spool show", "DIR", 1, 1, "r", true, "show what waits in a spool (rivulet_spool.h), and what was set aside",
+     "objects whose \"kind\" is event (with --records) or set_aside, then one that is summary",
+     "It takes nothing away and changes nothing, also while a program has the spool open. Without --records it names only the events that were set aside: "
+     "those that the broker has refused for good, and those of which nobody knows whether they were stored. They stay in the file `refused` of DIR until "
+     "somebody removes it, while no program has the spool open. Exit code 1 when something is damaged.",
+     "rivulet spool show /var/lib/users/spool\nrivulet spool show /var/lib/users/spool --records --json", verb_spool_show},
+    {"spool send", "DIR", 1, 1, "z", false, "send what waits in a spool",
+     "{\"delivered\",\"set_aside\",\"waiting\"}",
+     "For when the program that fills the spool does not run: it has the spool for itself. Every event is stored once, also when this is stopped in between. "
+     "Exit code 1 when something was set aside, or still waits after --timeout.",
+     "rivulet spool send /var/lib/users/spool --timeout 600", verb_spool_send},
     {"copy", "SOURCE TARGET", 2, 2, "ounPwLzyD", false, "copy records from a topic or a file to a topic or a file",
      "{\"source\",\"target\",\"records\",\"complete\"}",
      "A name with a slash in it, or after `file:`, is a file (`file:-` is standard input or output); another one is a topic. Files are JSON lines, as "
