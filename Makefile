@@ -227,12 +227,12 @@ $(B)/tests/%: $(B)/tests/%.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
 	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a -lcmocka $(LIBS) -ljansson
 
 # tests/fuzz: each fuzz_*.c is one target of libFuzzer, seeds.c writes what they start with. MODE=fuzz only.
-$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(KIT_LIB) $(BROKER_LIB) $(LOW_LIB)
+$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
 	$(SAY)$@
-	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
-$(B)/tests/fuzz/seeds: $(B)/tests/fuzz/seeds.o $(KIT_LIB) $(BROKER_LIB) $(LOW_LIB)
+	$(Q)$(CC) $(LDFLAGS) -fsanitize=fuzzer -o $@ $< $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+$(B)/tests/fuzz/seeds: $(B)/tests/fuzz/seeds.o $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(LOW_LIB)
 	$(SAY)$@
-	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
+	$(Q)$(CC) $(LDFLAGS) -o $@ $< $(KIT_LIB) $(CLIENT_LIB) $(BROKER_LIB) $(B)/libprotocol.a $(B)/libbase.a $(LIBS)
 
 .PHONY: fuzzers
 fuzzers: $(patsubst %.c,$(B)/%,$(FUZZ_SRC)) $(B)/tests/fuzz/seeds

@@ -10,8 +10,10 @@
 #include "broker/config.h"
 #include "broker/coord/records.h"
 #include "broker/meta/record.h"
+#include "client/spool/internal.h"
 #include "protocol/frame.h"
 #include "tests/kit/log_kit.h"
+#include "tests/kit/spool_disk.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -415,6 +417,109 @@ static void random_runs(struct rng *rng)
     }
 }
 
+/* ---- spools */
+
+static int spool_identity(void *ctx, int timeout_ms, int64_t *ret_id, int16_t *ret_epoch,
+                          struct rv_error *ret_error)
+{
+    (void)ctx, (void)timeout_ms, (void)ret_error;
+    *ret_id = 7;
+    *ret_epoch = 0;
+    return RV_OK;
+}
+
+static int spool_partitions(void *ctx, const char *topic, int timeout_ms, int32_t *ret_count,
+                            struct rv_error *ret_error)
+{
+    (void)ctx, (void)topic, (void)timeout_ms, (void)ret_error;
+    *ret_count = 2;
+    return RV_OK;
+}
+
+static int spool_ends(void *ctx, struct rv_partition *partitions, size_t count, int timeout_ms,
+                      struct rv_error *ret_error)
+{
+    (void)ctx, (void)partitions, (void)count, (void)timeout_ms, (void)ret_error;
+    return RV_OK; /* all at 0 */
+}
+
+/* As long as *ctx says: stored, refused, or nobody knows. */
+static int spool_carry(void *ctx, struct sealed_batch *batches, size_t count, int timeout_ms,
+                       struct rv_error *ret_error)
+{
+    (void)timeout_ms, (void)ret_error;
+    enum sealed_fate *fate = ctx;
+    for (size_t i = 0; i < count; i++) {
+        batches[i].fate = *fate;
+        batches[i].code = *fate == SEALED_REFUSED ? 29 : 0;
+        batches[i].unsure = *fate == SEALED_UNKNOWN;
+    }
+    return RV_OK;
+}
+
+static void spool_pause(void *ctx, int ms)
+{
+    (void)ctx, (void)ms;
+}
+
+static void spool_file(struct buf *out, struct sim_store *sim, int which, const char *name)
+{
+    static char bytes[4096];
+    struct disk disk = spool_disk(sim);
+    struct disk_file *f;
+    size_t n = 0;
+    if (disk.ops->open(disk.ctx, name, DISK_READ, &f) != OK) {
+        return;
+    }
+    check(disk.ops->read(disk.ctx, f, bytes, sizeof bytes, 0, &n) == OK);
+    check(disk.ops->close(disk.ctx, f) == OK);
+    while (n > 0 && !bytes[n - 1]) {
+        n--;
+    }
+    add_byte(out, which);
+    add_short(out, n);
+    buf_add(out, bytes, n);
+}
+
+/* Directories in which nothing, something, or a part of it is sent. */
+static void spools(void)
+{
+    for (int how = 0; how < 8; how++) {
+        struct sim_store *sim = sim_store_create(1);
+        struct rv_spool *spool;
+        struct rv_error e;
+        struct buf out = {0};
+        enum sealed_fate fate = how & 1 ? SEALED_STORED : how & 2 ? SEALED_REFUSED : SEALED_UNKNOWN;
+        const struct carrier carrier = {spool_identity, spool_partitions, spool_ends,
+                                        spool_carry,    spool_pause,      &fate};
+        const struct rv_header header = {rv_str("h"), rv_str("v")};
+        check(spool_open_on(spool_disk(sim), &clock_real,
+                            RV_OPTIONS({"spool.dir", "sim"}, {"spool.segment.bytes", "4096"}),
+                            &spool, &e) == RV_OK);
+        for (int i = 0; i < 4; i++) {
+            const struct rv_message m = {.topic = i % 2 ? "a" : "b",
+                                         .key = rv_str(i % 3 ? "key" : NULL),
+                                         .value = rv_str("value"),
+                                         .headers = &header,
+                                         .header_count = (size_t)(i & 1)};
+            check(rv_spool_append(spool, &m, NULL, &e) == RV_OK);
+            if (i == 1 + how % 3) {
+                (void)spool_send_by(spool, &carrier, 1, &e);
+            }
+        }
+        check(how < 4 || rv_spool_close(spool, &e) == RV_OK);
+        add_byte(&out, 1);
+        spool_file(&out, sim, 0, "sending.0");
+        spool_file(&out, sim, 1, "sending.1");
+        spool_file(&out, sim, 2, "00000000000000000001.events");
+        spool_file(&out, sim, 4, "refused");
+        put_buf("spool", &out);
+        check(how >= 4 || rv_spool_close(spool, &e) == RV_OK);
+        sim_store_destroy(sim);
+        buf_finish(&out);
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct rng rng;
@@ -430,6 +535,7 @@ int main(int argc, char **argv)
     records();
     segments();
     settings();
+    spools();
     random_runs(&rng);
     return 0;
 }

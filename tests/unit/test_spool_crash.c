@@ -167,10 +167,6 @@ static void one_fault(enum fault fault)
     int runs = 0;
     const char *more = getenv("SPOOL_SEEDS");
     uint64_t seeds = more ? strtoull(more, NULL, 10) : 3;
-    if (getenv("ONE_OP")) {
-        run(seeds, fault, strtoull(getenv("ONE_OP"), NULL, 10), (enum sim_cut)atoi(getenv("ONE_END")));
-        return;
-    }
     for (uint64_t seed = 1; seed <= seeds; seed++) {
         sweep(seed, fault, &runs);
     }
