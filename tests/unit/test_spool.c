@@ -98,6 +98,20 @@ static void lost_requests_and_answers_change_nothing(void **state)
     spool_rig_destroy(r);
 }
 
+/* The second does not fit beside the first; the third would, but may not overtake it. */
+static void what_does_not_fit_is_not_overtaken(void **state)
+{
+    (void)state;
+    struct spool_rig *r = begin();
+    assert_int_equal(spool_rig_append_to(r, "b", 500000), RV_OK);
+    assert_int_equal(spool_rig_append_to(r, "b", 500000), RV_OK);
+    assert_int_equal(spool_rig_append_to(r, "b", 0), RV_OK);
+    send_all(r);
+    spool_rig_check(r, NULL, NULL);
+    assert_int_equal(r->broker.sent, 2);
+    spool_rig_destroy(r);
+}
+
 static void while_the_broker_is_away_it_says_since_when(void **state)
 {
     (void)state;
@@ -632,6 +646,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_appended_arrives_once_and_in_order),
         cmocka_unit_test(lost_requests_and_answers_change_nothing),
+        cmocka_unit_test(what_does_not_fit_is_not_overtaken),
         cmocka_unit_test(while_the_broker_is_away_it_says_since_when),
         cmocka_unit_test(a_new_identity_when_the_sequence_does_not_fit),
         cmocka_unit_test(an_event_is_on_the_medium_when_append_returns),
