@@ -40,7 +40,8 @@ static json_t *event_json(const struct rv_spool_event *e)
                   json_bytes(m->key), "value", json_bytes(m->value), "headers", headers);
     if (o && e->code &&
         (json_object_set_new(o, "error", json_text(rv_error_name(e->code))) ||
-         json_object_set_new(o, "why", json_text(e->why)))) {
+         json_object_set_new(o, "why", json_text(e->why)) ||
+         json_object_set_new(o, "unsure", json_boolean(e->unsure)))) {
         json_decref(o);
         o = NULL;
     }

@@ -20,8 +20,11 @@ static void tell(struct rv_spool *s, size_t i, const struct refusal *why)
     const struct event *e = &s->window.events[i];
     char text[sizeof((struct rv_error *)0)->text];
     snprintf(text, sizeof text, "%.*s", STR_ARG(why->why));
-    struct rv_spool_event out = {
-        .number = s->plan.first + i, .appended_ms = e->appended_ms, .code = why->code, .why = text};
+    struct rv_spool_event out = {.number = s->plan.first + i,
+                                 .appended_ms = e->appended_ms,
+                                 .code = why->code,
+                                 .unsure = why->is_unsure,
+                                 .why = text};
     struct rv_header *headers = NULL;
     char topic[PLAN_TOPIC_SIZE];
     if (event_message(e, topic, &out.message, &headers) == OK) {

@@ -4,12 +4,12 @@
  * well. This header is the manual.
  *
  *     rv_spool_open(RV_OPTIONS({"spool.dir", "/var/lib/me/spool"}), &spool, &e);
- *     rv_spool_append(spool, &message, NULL, &e);            in the file when it returns
- *     ...
- *     for (;;) {                                             elsewhere: another thread, or when
- * idle rv_spool_wait(spool, 1000, &e);                    until there is something to send
- *         rv_spool_send(spool, client, 10000, &e);           to the broker, if it is there
- *     }
+ *     rv_spool_append(spool, &message, NULL, &e);        it is in the file when this returns
+ *
+ * and elsewhere, on another thread or when there is nothing else to do:
+ *
+ *     rv_spool_wait(spool, 1000, &e);                    until there is something to send
+ *     rv_spool_send(spool, client, 10000, &e);           to the broker, if it is there
  *
  * WHAT IS PROMISED. With `spool.sync.ms` 0 (the default), an event is on stable storage when
  * rv_spool_append returns RV_OK: it survives kill -9 and a power cut. It is delivered exactly once,
@@ -32,7 +32,7 @@
  * SET ASIDE. What the broker refuses for good (too large, not allowed, no such topic for
  * `spool.topic.wait.ms`) does not hold up the rest: it is written to the file `refused` of the
  * directory, with the reason; so is an event of which nobody can say any more whether it was stored
- * (RV_UNSURE: the partition lost the part where it would be, while its answer was lost). It is
+ * (`unsure`: the partition lost the part where it would be, while its answer was lost). It is
  * counted in the status, told to the callback, and shown by rv_spool_show and `rivulet spool show`.
  * It is the program's or an operator's to do something about it; the file may be removed while the
  * spool is closed.
@@ -115,6 +115,7 @@ struct rv_spool_event {
     int64_t appended_ms;       /* wall time */
     struct rv_message message; /* timestamp_ms as it is sent */
     int code;                  /* set aside: why; RV_OK: it waits */
+    bool unsure;               /* set aside: it may be stored all the same */
     const char *why;           /* for people; "" when it waits */
 };
 typedef void rv_spool_event_fn(void *ctx, const struct rv_spool_event *event);

@@ -93,7 +93,8 @@ static int refusal_take(void *ctx, const struct chain_entry *entry, struct rv_er
     k->status.refused++;
     char why[sizeof ret_error->text];
     snprintf(why, sizeof why, "%.*s", STR_ARG(r.why));
-    struct rv_spool_event out = {.number = r.number, .code = r.code, .why = why};
+    struct rv_spool_event out = {
+        .number = r.number, .code = r.code, .unsure = r.is_unsure, .why = why};
     return give(k, &out, &e, ret_error);
 }
 

@@ -84,10 +84,11 @@ static void publish(struct day *d, int index)
 {
     struct service *s = &d->services[index];
     uint64_t n = s->next++;
+    uint64_t number = (uint64_t)index * NUMBERS + n;
     char value[24], key[24];
     struct rv_error e = {0};
     assert_true(n < EVENTS_MAX);
-    snprintf(value, sizeof value, "%llu", (unsigned long long)((uint64_t)index * NUMBERS + n));
+    snprintf(value, sizeof value, "%llu", (unsigned long long)number);
     snprintf(key, sizeof key, "user-%d", (int)rng_below(&d->rng, 50));
     const struct rv_message m = {
         .topic = n % 3 ? "a" : "b", .key = rv_str(key), .value = rv_str(value)};

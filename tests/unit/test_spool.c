@@ -288,6 +288,7 @@ struct told {
     int count;
     uint64_t numbers[1000];
     int code;
+    int unsure; /* of them */
     char why[250];
     struct rv_spool *append_to; /* NULL: none */
 };
@@ -297,6 +298,7 @@ static void on_refused(void *ctx, const struct rv_spool_event *e)
     struct told *t = ctx;
     t->numbers[t->count++] = e->number;
     t->code = e->code;
+    t->unsure += e->unsure;
     snprintf(t->why, sizeof t->why, "%s", e->why);
     if (t->append_to) {
         struct rv_error error;
@@ -327,6 +329,7 @@ static void a_bad_record_is_set_aside_and_the_rest_goes_on(void **state)
     assert_int_equal(spool_rig_status(r).refused, 20);
     assert_int_equal(told.count, 20);
     assert_int_equal(told.code, KERR_INVALID_RECORD);
+    assert_int_equal(told.unsure, 0);
     assert_true(told.why[0] != 0);
     for (int i = 0; i < told.count; i++) {
         assert_int_equal(told.numbers[i] % 10, 7);
@@ -441,6 +444,7 @@ static void what_nobody_can_know_is_set_aside_unsure(void **state)
     assert_string_equal(r->broker.places[3].topic, "b");
     send_all(r);
     assert_int_equal(told.count, 5);
+    assert_int_equal(told.unsure, 5);
     r->broker.places[3].start = 0;
     append_some(r, 12);
     send_all(r);
