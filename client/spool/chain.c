@@ -105,11 +105,11 @@ static void file_head_put(const struct chain *c, uint8_t *head)
 static int entry_seal(const struct chain *c, uint64_t number, struct buf *entry,
                       struct rv_error *ret_error)
 {
-    check(entry->len >= CHAIN_HEAD_SIZE);
-    size_t body_size = entry->len - CHAIN_HEAD_SIZE;
     if (entry->failed) {
         return fail_memory(ret_error);
     }
+    check(entry->len >= CHAIN_HEAD_SIZE);
+    size_t body_size = entry->len - CHAIN_HEAD_SIZE;
     if (body_size > CHAIN_BODY_LIMIT) {
         return fail_set(ret_error, RV_E_TOO_LARGE, "%zu bytes are more than one entry may have",
                         body_size);
