@@ -330,8 +330,12 @@ bool man_page(FILE *to, const char *page)
     for (const struct tool_verb *w = v; w <= last; w++) {
         man_verb(to, w);
     }
+    const struct tool_verb *fullest = v; /* one that asks a broker takes more */
+    for (const struct tool_verb *w = v; w <= last; w++) {
+        fullest = w->offline ? fullest : w;
+    }
     fputs("# OPTIONS OF EVERY VERB\n\n", to);
-    man_options(to, v, verb_common_options(v));
+    man_options(to, fullest, verb_common_options(fullest));
     man_topics(to, v, n);
     man_see_also(to);
     return true;

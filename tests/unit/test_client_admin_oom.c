@@ -177,6 +177,10 @@ static bool one(const struct child_home *broker, int row, long k)
             assert_true(e.code == RV_E_MEMORY && e.text[0] && (e.flags & RV_RETRIABLE));
             code = rows[row].call(c, &e); /* the same client goes on */
         }
+        if (code == RV_E_LOST && rows[row].call == any_request) { /* it is not asked again */
+            assert_true(e.flags & RV_UNSURE);
+            code = rows[row].call(c, &e);
+        }
         if (code != RV_OK) {
             fail_msg("%s, allocation %ld: %s: %s", rows[row].name, k, rv_error_name(code), e.text);
         }
