@@ -106,8 +106,9 @@ static int open(const struct sql *sql, err e, const struct rv_option *options,
     char host[HOST_NAME_MAX + 1] = "";
     uint64_t number;
     if (e != OK) {
-        return fail_set(ret_error, RV_E_ARGUMENT, "outbox: %s",
-                        e == ERR_UNSUPPORTED ? "built, or linked, without this database" : "no connection");
+        return e == ERR_UNSUPPORTED ? fail_set(ret_error, RV_E_VERSION,
+                                               "outbox: built, or linked, without this database")
+                                    : fail_set(ret_error, RV_E_ARGUMENT, "outbox: no connection");
     }
     struct rv_outbox *o = mem_zero(1, sizeof *o);
     if (!o) {

@@ -62,7 +62,8 @@ struct rv_outbox;
 
 /* On a connection of the caller's, which stays the caller's and must outlive the outbox. A relay
  * needs one of its own, and sets there what durable commits need (synchronous, synchronous_commit).
- * Options: rv_outbox_options. RV_E_OPTION. */
+ * Options: rv_outbox_options. RV_E_OPTION; RV_E_VERSION: built, or linked, without that database;
+ * RV_E_ARGUMENT: no connection. */
 RV_API int rv_outbox_open_sqlite(struct sqlite3 *db, const struct rv_option *options,
                                  struct rv_outbox **ret_outbox, struct rv_error *ret_error);
 RV_API int rv_outbox_open_postgresql(struct pg_conn *db, const struct rv_option *options,
