@@ -5,7 +5,7 @@ from broker import ROOT
 from suite_librivulet import KAFKA_SETTINGS, SETTINGS, cmocka  # noqa: F401, the settings are read by run
 
 NEEDS = ()
-PROGRAMS = ("unit/test_exactly_once", "wire/test_exactly_once_kills")
+PROGRAMS = ("unit/test_exactly_once", "wire/test_exactly_once_kills", "unit/test_view_sqlite", "unit/test_park")
 
 
 def prepare():
