@@ -24,8 +24,10 @@
  *     that they are hashed to, in the order of these, and behind every lock that its statements
  *     took: two commits cannot wait for each other (but for deferred triggers of the service's own
  *     that lock something). The price: each row is written twice.
- * The trigger finds the rows of its transaction by `seq IS NULL`: what is committed has one. Nobody
- * goes by "seq > last": a row is published because it is new, so that none is skipped.
+ * Which slots, a trigger of the insert notes in a setting of the transaction (`@.slots`, which a
+ * savepoint that is rolled back takes back too); no rows are looked for, which would cost more with
+ * every dead row that a long transaction elsewhere keeps. Nobody goes by "seq > last": a row is
+ * published because it is new, so that none is skipped.
  *
  * SQLite has one writer at a time, and AUTOINCREMENT never gives a number twice: id is the order of
  * commits, and `seq` another name of it.
@@ -67,25 +69,37 @@ static const char *const schema_sqlite[] = {
     "CREATE TABLE IF NOT EXISTS @ (" COLUMNS " GENERATED ALWAYS AS (id) VIRTUAL)", REST, NULL};
 
 /* The trigger's plans must not depend on how many rows there were when they were made: a plan that
- * is kept from when the table was empty would read all of it. */
+ * is kept from when the table was empty would read all of it. overlay() replaces one letter. */
 static const char *const schema_postgres[] = {
     "SET LOCAL client_min_messages = warning",     /* what is there already is no news */
     "SELECT pg_advisory_xact_lock(hashtext('@'))", /* two that make it at once */
     "CREATE SEQUENCE IF NOT EXISTS @_seq",
     "CREATE TABLE IF NOT EXISTS @ (" COLUMNS ")",
-    "CREATE INDEX IF NOT EXISTS @_unordered ON @ (id) WHERE seq IS NULL",
+    "CREATE OR REPLACE FUNCTION @_slot() RETURNS trigger LANGUAGE plpgsql AS $$ "
+    "DECLARE slots BIT(128) := COALESCE(NULLIF(current_setting('@.slots', true), ''), "
+    "    repeat('0', 128))::BIT(128); "
+    "BEGIN "
+    "  IF NEW.key IS NOT NULL THEN "
+    "    PERFORM set_config('@.slots', set_bit(slots, "
+    "        hashtext(NEW.topic || ' ' || encode(NEW.key, 'hex')) & 127, 1)::TEXT, true); "
+    "  END IF; "
+    "  RETURN NEW; "
+    "END $$",
+    "DROP TRIGGER IF EXISTS @_slot ON @",
+    "CREATE TRIGGER @_slot BEFORE INSERT ON @ FOR EACH ROW EXECUTE FUNCTION @_slot()",
     "CREATE OR REPLACE FUNCTION @_order() RETURNS trigger LANGUAGE plpgsql "
     "SET search_path FROM CURRENT SET enable_seqscan = off AS $$ "
-    "DECLARE slot BIGINT; "
+    "DECLARE "
+    "  slots TEXT := COALESCE(current_setting('@.slots', true), ''); "
+    "  slot INT := strpos(slots, '1'); "
     "BEGIN "
-    "  IF EXISTS (SELECT FROM @ WHERE id = NEW.id AND seq IS NULL) THEN "
-    "    FOR slot IN SELECT DISTINCT hashtext(topic || ' ' || encode(key, 'hex')) & 127 "
-    "        FROM @ WHERE seq IS NULL AND key IS NOT NULL ORDER BY 1 LOOP "
-    "      PERFORM pg_advisory_xact_lock(TG_RELID::BIGINT * 128 + slot); "
-    "    END LOOP; "
-    "    UPDATE @ SET seq = mine.seq FROM (SELECT id, nextval('@_seq') AS seq FROM "
-    "        (SELECT id FROM @ WHERE seq IS NULL ORDER BY id) AS o) AS mine WHERE @.id = mine.id; "
-    "  END IF; "
+    "  WHILE slot > 0 LOOP "
+    "    PERFORM pg_advisory_xact_lock(TG_RELID::BIGINT * 128 + slot - 1); "
+    "    slots := overlay(slots PLACING '0' FROM slot); "
+    "    slot := strpos(slots, '1'); "
+    "  END LOOP; "
+    "  PERFORM set_config('@.slots', '', true); "
+    "  UPDATE @ SET seq = nextval('@_seq') WHERE id = NEW.id AND seq IS NULL; "
     "  RETURN NULL; "
     "END $$",
     "DROP TRIGGER IF EXISTS @_order ON @",

@@ -204,46 +204,9 @@ static void test_rows_of_one_transaction_keep_their_order(void **state)
     outbox_disconnect(w, &c);
 }
 
-/* Two keys, inserted in the opposite order by two transactions that are open at once: with locks
- * from the insert on, one of them would have to be a deadlock's victim. */
-static void *commit_other(void *ctx)
-{
-    outbox_run(ctx, "COMMIT");
-    return NULL;
-}
-static void test_keys_in_any_order_do_not_deadlock(void **state)
-{
-    struct outbox_world *w = *state;
-    each_test_begins(w);
-    struct outbox_conn a = outbox_connect(w), b = outbox_connect(w);
-    outbox_run(&a, "SET deadlock_timeout = '1ms'");
-    outbox_run(&b, "SET deadlock_timeout = '1ms'");
-    for (int round = 0; round < 20; round++) {
-        pthread_t thread;
-        outbox_run(&a, "BEGIN");
-        outbox_run(&b, "BEGIN");
-        for (int i = 0; i < 20; i++) {
-            char text[128];
-            snprintf(text, sizeof text,
-                     "INSERT INTO rivulet_outbox (topic, key) VALUES ('t', 'k%d')", i);
-            outbox_run(&a, text);
-            snprintf(text, sizeof text,
-                     "INSERT INTO rivulet_outbox (topic, key) VALUES ('t', 'k%d')", 19 - i);
-            outbox_run(&b, text);
-        }
-        assert_int_equal(pthread_create(&thread, NULL, commit_other, &b), 0);
-        outbox_run(&a, "COMMIT");
-        assert_int_equal(pthread_join(thread, NULL), 0);
-    }
-    assert_int_equal(outbox_number(&a, "SELECT count(*) FROM rivulet_outbox WHERE seq IS NOT NULL"),
-                     800);
-    outbox_disconnect(w, &a);
-    outbox_disconnect(w, &b);
-}
+/* ---- commits that take their time: a trigger of the test's own, deferred as well, waits for a
+ * lock that the test has */
 
-/* A commit takes its time after its rows got their seq: a trigger of the test's, deferred as well,
- * waits for a lock that the test has. Another commit of the same key has to wait for it, or its row
- * would be seen (and published) while the one before it is not. One of another key has not. */
 struct commit_thread {
     struct outbox_conn conn;
     pthread_t thread;
@@ -258,46 +221,93 @@ static void *commit_run(void *ctx)
     return NULL;
 }
 
-static void commit_start(struct outbox_world *w, struct commit_thread *t, const char *statement)
+/* Begins a transaction of these statements, and commits it on a thread of its own. */
+static void commit_start(struct outbox_world *w, struct commit_thread *t,
+                         const char *const *statements)
 {
     *t = (struct commit_thread){.conn = outbox_connect(w)};
     outbox_run(&t->conn, "BEGIN");
-    outbox_run(&t->conn, "INSERT INTO rivulet_outbox (topic, key, headers) VALUES ('t', 'k', '1')");
-    outbox_run(&t->conn, statement);
+    for (; *statements; statements++) {
+        outbox_run(&t->conn, *statements);
+    }
     assert_int_equal(pthread_create(&t->thread, NULL, commit_run, t), 0);
 }
 
+static void commit_end(struct outbox_world *w, struct commit_thread *t)
+{
+    assert_int_equal(pthread_join(t->thread, NULL), 0);
+    outbox_disconnect(w, &t->conn);
+}
+
+static struct outbox_conn slow_begin(struct outbox_world *w) /* and takes the lock */
+{
+    struct outbox_conn c = outbox_connect(w);
+    outbox_run(&c, "DROP TABLE IF EXISTS slow");
+    outbox_run(&c, "CREATE TABLE slow (n BIGINT)");
+    outbox_run(&c, "CREATE OR REPLACE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS "
+                   "$$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$");
+    outbox_run(&c, "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY "
+                   "DEFERRED FOR EACH ROW EXECUTE FUNCTION be_slow()");
+    outbox_run(&c, "SELECT pg_advisory_lock(4711)");
+    return c;
+}
+
+static int64_t waiting(struct outbox_conn *c)
+{
+    return outbox_number(
+        c, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted");
+}
+
+#define INSERT_KEY(key)                                                                            \
+    "INSERT INTO rivulet_outbox (topic, key, headers) VALUES ('t', '" key "', '1')"
+#define BE_SLOW "INSERT INTO slow VALUES (1)"
+
+/* Another commit of the same key has to wait for one that is under way, or its row would be seen
+ * (and published) while the one before it is not. One of another key has not. */
 static void test_a_commit_waits_for_one_of_its_key_that_is_under_way(void **state)
 {
     struct outbox_world *w = *state;
     each_test_begins(w);
     struct commit_thread a, b;
-    struct outbox_conn c = outbox_connect(w);
-    outbox_run(&c, "CREATE TABLE slow (n BIGINT)");
-    outbox_run(&c, "CREATE FUNCTION be_slow() RETURNS trigger LANGUAGE plpgsql AS "
-                   "$$ BEGIN PERFORM pg_advisory_xact_lock(4711); RETURN NULL; END $$");
-    outbox_run(&c, "CREATE CONSTRAINT TRIGGER slow AFTER INSERT ON slow DEFERRABLE INITIALLY "
-                   "DEFERRED FOR EACH ROW EXECUTE FUNCTION be_slow()");
-    outbox_run(&c, "SELECT pg_advisory_lock(4711)");
-    const char *waiting =
-        "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted";
-    commit_start(w, &a, "INSERT INTO slow VALUES (1)");
-    while (outbox_number(&c, waiting) < 1) {
+    struct outbox_conn c = slow_begin(w);
+    commit_start(w, &a, (const char *const[]){INSERT_KEY("k"), BE_SLOW, NULL});
+    while (waiting(&c) < 1) {
     }
-    commit_start(w, &b, "SELECT 1");
-    while (outbox_number(&c, waiting) < 2 && !b.done) {
+    commit_start(w, &b, (const char *const[]){INSERT_KEY("k"), NULL});
+    while (waiting(&c) < 2 && !b.done) {
     }
     assert_false(b.done);
-    outbox_run(&c, "INSERT INTO rivulet_outbox (topic, key, headers) VALUES ('t', 'other', '1')");
+    outbox_run(&c, INSERT_KEY("other"));
     assert_int_equal(outbox_number(&c, "SELECT count(*) FROM rivulet_outbox"), 1);
     outbox_run(&c, "SELECT pg_advisory_unlock(4711)");
-    assert_int_equal(pthread_join(a.thread, NULL), 0);
-    assert_int_equal(pthread_join(b.thread, NULL), 0);
+    commit_end(w, &a);
+    commit_end(w, &b);
     assert_int_equal(outbox_number(&c, "SELECT count(*) FROM rivulet_outbox"), 3);
-    outbox_disconnect(w, &a.conn);
-    outbox_disconnect(w, &b.conn);
     outbox_disconnect(w, &c);
 }
+
+/* Two keys, inserted in the opposite order by two transactions that commit at once. Were they
+ * locked one after the other, each would have one of them here, and want the other one's. */
+static void test_keys_in_any_order_do_not_deadlock(void **state)
+{
+    struct outbox_world *w = *state;
+    each_test_begins(w);
+    struct commit_thread a, b;
+    struct outbox_conn c = slow_begin(w);
+    commit_start(w, &a, (const char *const[]){INSERT_KEY("k"), BE_SLOW, INSERT_KEY("other"), NULL});
+    while (waiting(&c) < 1) {
+    }
+    commit_start(w, &b, (const char *const[]){INSERT_KEY("other"), INSERT_KEY("k"), NULL});
+    while (waiting(&c) < 2 && !b.done) {
+    }
+    outbox_run(&c, "SELECT pg_advisory_unlock(4711)");
+    commit_end(w, &a);
+    commit_end(w, &b);
+    assert_int_equal(outbox_number(&c, "SELECT count(*) FROM rivulet_outbox"), 4);
+    outbox_disconnect(w, &c);
+}
+
+/* ---- under load */
 
 /* Many at once. The row of `counter` is locked from the update to the commit, so its numbers are
  * the order of commits; the event is inserted before, when that order is open still. */
