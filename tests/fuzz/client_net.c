@@ -131,7 +131,7 @@ static void deliver(const struct question *q, struct buf *frame)
 
 static void take_answers(void)
 {
-    struct buf *out = &net->k.out;
+    struct buf *out = &net->k.conn.out;
     while (out->len - net->read >= FRAME_SIZE_BYTES) {
         size_t size = FRAME_SIZE_BYTES + get_be32(out->ptr + net->read);
         struct buf frame = {0};
@@ -163,13 +163,13 @@ static void ask_broker(int end, uint8_t *frame, size_t size)
                            .version = h.api_version};
     put_be32(frame + 4, net->asked); /* the broker knows one connection */
     net->asked++;
-    if (!net->k.session) {
+    if (!net->k.conn.session) {
         broker_kit_connect(&net->k);
     }
     broker_kit_send(&net->k, frame, size);
-    if (!net->k.session) { /* it had enough of it: of all of them */
+    if (!net->k.conn.session) { /* it had enough of it: of all of them */
         net->asked = net->answered = 0;
-        net->read = net->k.out.len;
+        net->read = net->k.conn.out.len;
         for (int i = 0; i < SOCKETS_MAX; i++) {
             net->ends[i].closed = true;
         }

@@ -218,7 +218,7 @@ static void read_segment(struct log_kit *k, int which, struct buf *out)
 static void durable_ends(struct log_kit *k, int64_t ret_ends[LOGS], bool ret_batches[LOGS])
 {
     struct journal j;
-    journal_init(&j, sim_store_store(k->sim), &k->diag, k->journal_file_bytes);
+    journal_init(&j, sim_store_store(k->sim), &k->diag, 0, k->journal_file_bytes);
     check(journal_open(&j, false) == OK);
     for (int i = 0; i < LOGS; i++) {
         const struct journal_log *log =

@@ -380,8 +380,9 @@ static void add_change(struct buf *out, int which, size_t position, const uint8_
 static void add_journal(struct buf *out, struct store *s, int number)
 {
     struct buf file = {0};
-    char path[32];
-    journal_path(number, path);
+    char path[JOURNAL_PATH_SIZE];
+    const struct journal first = {0}; /* the first shard's */
+    journal_path(&first, number, path);
     if (!store_read_file(s, path, 60000, &file) && get_be32(file.ptr)) {
         add_change(out, number, 0, (const uint8_t *)file.ptr, sizeof(struct journal_header));
         for (size_t at = JOURNAL_BLOCK; at < file.len; at += JOURNAL_BLOCK) {
