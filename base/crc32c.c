@@ -8,9 +8,8 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#if __has_include(                                                                                 \
-    <sys/platform/x86.h>) /* glibc 2.33: what it knows is asked, else libgcc brings  \
-                                           4 KB */
+/* glibc 2.33: what it knows is asked, else libgcc brings 4 KB */
+#if __has_include(<sys/platform/x86.h>)
 #include <sys/platform/x86.h>
 #define HAS(glibc_name, gcc_name) CPU_FEATURE_ACTIVE(glibc_name)
 #else

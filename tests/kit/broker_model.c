@@ -46,12 +46,12 @@ static void place(struct broker_model *m, int partition, int64_t offset, uint64_
     uint64_t written = m->written[partition][offset];
     if ((held && held != record) || (written && written != record)) {
         say("another record", partition, offset, record, held ? held : written);
-        check(!"no offset is given twice");
+        check(false && "no offset is given twice");
     }
     uintptr_t at = (uintptr_t)map_get(&m->places[partition], &record, sizeof record);
     if (at && (int64_t)at != offset + 1) {
         say("twice", partition, offset, record, record);
-        check(!"a record stands once");
+        check(false && "a record stands once");
     }
     check(map_put(&m->places[partition], &record, sizeof record, (void *)(uintptr_t)(offset + 1)) ==
           OK);
@@ -82,7 +82,7 @@ void model_high(struct broker_model *m, int partition, int64_t high, int64_t bef
 {
     if (high < before) {
         say("the high watermark went back", partition, high, 0, 0);
-        check(!"the high watermark never goes back");
+        check(false && "the high watermark never goes back");
     }
     m->high[partition] = high > m->high[partition] ? high : m->high[partition];
 }
@@ -94,7 +94,7 @@ void model_committed(const struct broker_model *m, int group, int partition, int
         fprintf(stderr, "group %d partition %d: committed %lld, of %lld to %lld\n", group,
                 partition, (long long)offset, (long long)before,
                 (long long)m->sent[group][partition]);
-        check(!"a committed offset never goes back");
+        check(false && "a committed offset never goes back");
     }
 }
 
@@ -120,7 +120,7 @@ void model_whole(const struct broker_model *m, int partition, const uint64_t *re
         uint64_t must = m->held[partition][i] ? m->held[partition][i] : m->written[partition][i];
         if (must && (i >= count || records[i] != must)) {
             say("lost", partition, i, i < count ? records[i] : 0, must);
-            check(!"what was acknowledged or read is there");
+            check(false && "what was acknowledged or read is there");
         }
     }
     for (int64_t i = 0; i < count; i++) {
@@ -129,7 +129,7 @@ void model_whole(const struct broker_model *m, int partition, const uint64_t *re
         uint32_t sequence = (uint32_t)records[i];
         if (sequence < next[producer] || (sequence > next[producer] && !m->holed[producer])) {
             say("out of order", partition, i, records[i], (uint64_t)next[producer]);
-            check(!"a producer's records are in order, each once, without a gap");
+            check(false && "a producer's records are in order, each once, without a gap");
         }
         next[producer] = sequence + 1;
     }
