@@ -42,7 +42,7 @@ bool database_has_sqlite(void)
 static void open_sqlite(struct db *s, const char *path, int busy_ms)
 {
     (void)s, (void)path, (void)busy_ms;
-    check(!"built without SQLite");
+    check(false && "built without SQLite");
 }
 
 static void close_sqlite(struct db *s)
@@ -93,7 +93,7 @@ bool database_has_postgres(void)
 static void open_postgres(struct db *s, const char *conninfo)
 {
     (void)s, (void)conninfo;
-    check(!"built without PostgreSQL");
+    check(false && "built without PostgreSQL");
 }
 
 void db_reconnect(struct db *s)

@@ -83,7 +83,7 @@ static _Noreturn void give_up(const struct postgres *p, const char *what)
     while (log && fgets(line, sizeof line, log)) {
         fputs(line, stderr);
     }
-    check(!"PostgreSQL does not run");
+    check(false && "PostgreSQL does not run");
     _exit(EXIT_INVARIANT);
 }
 

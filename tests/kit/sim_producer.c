@@ -168,7 +168,7 @@ static bool take_batch(struct sim_world *w, struct sim_actor *a, int partition,
         return true;
     default:
         fprintf(stderr, "produce: error %d\n", r->error_code);
-        check(!"an answer that a producer may be given");
+        check(false && "an answer that a producer may be given");
     }
     return true;
 }
