@@ -49,7 +49,7 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # its public header at client/X/rivulet_X.h and becomes librivulet-X. ROOMS_X: the folders that it is made of; a folder without such a header is
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
 # part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). LINKS_X: those of them that it is linked with, all unless
-# it is set (client/sql/weak.h). ABOUT_X: a line for its .pc file.
+# it is set (client/sql/weak_sqlite.h). ABOUT_X: a line for its .pc file.
 
 PARTS := store outbox spool view view_sqlite park
 

@@ -13,7 +13,7 @@ enum { VERSION_MS = 20 }; /* between two looks at the number, which costs micros
 #include <libpq-fe.h>
 #include <poll.h>
 
-#include "client/sql/weak.h"
+#include "client/sql/weak_pg.h"
 
 /* What has come is taken; true: something had. */
 static bool notices_take(PGconn *conn)

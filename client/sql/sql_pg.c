@@ -22,7 +22,7 @@ const struct sql_backend *sql_backend_postgres(void)
 #include <stdio.h>
 #include <string.h>
 
-#include "client/sql/weak.h"
+#include "client/sql/weak_pg.h"
 
 /* pg_type.dat: these never change. */
 enum {

@@ -19,7 +19,7 @@ const struct sql_backend *sql_backend_sqlite(void)
 #include <stdio.h>
 #include <string.h>
 
-#include "client/sql/weak.h"
+#include "client/sql/weak_sqlite.h"
 
 static err err_of(int code)
 {

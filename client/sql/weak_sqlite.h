@@ -1,12 +1,11 @@
-/* weak: a database's library is the service's own, which has made the connection with it. What we
+/* weak_sqlite: a database's library is the service's own, which has made the connection with it. What we
  * call of it is weak here, so that a part is linked with neither, and a service with one database
  * needs one: the other's functions are not there, and its backend is NULL.
  *
- * To be included behind the library's header.
+ * To be included behind sqlite3.h.
  */
 #pragma once
 
-#ifdef RIVULET_SQLITE
 #pragma weak sqlite3_bind_blob64
 #pragma weak sqlite3_bind_int64
 #pragma weak sqlite3_bind_null
@@ -26,27 +25,3 @@
 #pragma weak sqlite3_get_autocommit
 #pragma weak sqlite3_prepare_v2
 #pragma weak sqlite3_step
-#endif
-
-#ifdef RIVULET_POSTGRES
-#pragma weak PQclear
-#pragma weak PQcmdStatus
-#pragma weak PQcmdTuples
-#pragma weak PQconsumeInput
-#pragma weak PQerrorMessage
-#pragma weak PQexec
-#pragma weak PQexecParams
-#pragma weak PQfreemem
-#pragma weak PQftype
-#pragma weak PQgetisnull
-#pragma weak PQgetlength
-#pragma weak PQgetvalue
-#pragma weak PQnfields
-#pragma weak PQnotifies
-#pragma weak PQntuples
-#pragma weak PQresultErrorField
-#pragma weak PQresultStatus
-#pragma weak PQsocket
-#pragma weak PQstatus
-#pragma weak PQtransactionStatus
-#endif
