@@ -50,7 +50,7 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 # shared, and each part has its own hidden copy. The public header includes <rivulet.h>. NEEDS_X: what pkg-config must find; without it the
 # part is not built, nor are its tests (tests/*/test_X*.c, or TESTS_X in the place of X). ABOUT_X: a line for its .pc file.
 
-PARTS := store spool view view_sqlite park
+PARTS := store spool view view_sqlite park outbox
 
 ROOMS_store := client/store client/sql
 NEEDS_store  = $(SQL_NEEDS)
@@ -69,6 +69,10 @@ ABOUT_view_sqlite := a view of a topic kept in SQLite
 
 ROOMS_park := client/park
 ABOUT_park := records that fail are tried again later, and parked
+
+ROOMS_outbox := client/outbox client/sealed client/sql
+NEEDS_outbox  = $(SQL_NEEDS)
+ABOUT_outbox := events that leave with the transactions of a local database
 
 # client/sql is built for the databases that are there; a part that is made of it needs one of them.
 SQL_DATABASES := $(shell for p in sqlite3 libpq; do pkg-config --exists $$p && echo $$p; done)
@@ -113,14 +117,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim demo killloop killloop-client killloop-store peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
+.PHONY: all run test unit wire sim demo killloop killloop-client killloop-store killloop-outbox peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-store|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|demo|killloop|killloop-client|killloop-store|killloop-outbox|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -309,6 +313,8 @@ killloop-client: all
 	tests/killloop/run_client --rounds $(or $(ROUNDS),100)
 killloop-store: all
 	tests/killloop/run_store $(or $(KILLS),100)
+killloop-outbox: all $(B)/tests/unit/test_outbox_chaos
+	ROUNDS=$(or $(ROUNDS),100) $(B)/tests/unit/test_outbox_chaos
 peers: all peer-programs
 	tests/peers/run
 # The programs on librivulet that tests/peers and tests/killloop start.

@@ -166,5 +166,15 @@ int verb_log_repair(struct tool *t);
 int verb_spool_show(struct tool *t);
 int verb_spool_send(struct tool *t);
 
+/* A program that is built without a database has no outbox. */
+#if defined(RIVULET_SQLITE) || defined(RIVULET_POSTGRES)
+#define TOOL_HAS_OUTBOX
+int verb_outbox_init(struct tool *t);
+int verb_outbox_show(struct tool *t);
+int verb_outbox_run(struct tool *t);
+int verb_outbox_retry(struct tool *t);
+int verb_outbox_settle(struct tool *t);
+#endif
+
 /* The first `size` characters, 0-terminated; for mem_free. NULL: out of memory. */
 char *tool_copy(const char *text, size_t size);

@@ -18,6 +18,7 @@ const struct tool_option options[] = {
     {'P', false, OPTION_ONCE, "partition", "N", "send to this partition", "produce"},
     {'P', false, OPTION_ONCE, "partition", "N", "only this partition", NULL},
     {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "a setting of the topic; NAME= goes back to the default", "topic alter"},
+    {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "an option of the relay, as outbox.lease.ms=20000 (see OPTIONS OF THE RELAY)", "outbox"},
     {'c', true, OPTION_PAIRS, "config", "NAME=VALUE", "a setting of the topic", NULL},
     {'k', true, OPTION_ONCE, "key-separator", "TEXT", "print KEY TEXT VALUE", "consume"},
     {'k', true, OPTION_ONCE, "key-separator", "TEXT", "print KEY TEXT VALUE (a tab)", "view"},
@@ -61,8 +62,13 @@ const struct tool_option options[] = {
     {'W', false, OPTION_ONCE, "warm-up", "SECONDS", "before it counts (1)", NULL},
     {'R', false, OPTION_ONCE, "rate", "N", "requests a second (1000)", NULL},
     {'M', false, OPTION_ONCE, "max-bytes", "BYTES", "of records in one answer (1048576)", NULL},
+    {'7', false, OPTION_ONCE, "table", "NAME", "the outbox's table (rivulet_outbox)", NULL},
+    {'8', false, OPTION_FLAG, "resend", NULL, "it was not stored: publish its rows again", NULL},
+    {'9', false, OPTION_FLAG, "skip", NULL, "it was stored: its rows count as published", NULL},
     {0},
 };
+
+#define OUTBOX_DB "DB is sqlite:PATH or postgresql://USER@HOST/NAME (what libpq takes). "
 
 #define RECORD_JSON "{\"topic\",\"partition\",\"offset\",\"timestamp_ms\",\"key\",\"value\",\"headers\":[[name,value],...]}"
 #define BENCH_JSON  "one object with the figures that are printed for people, under the same names"
@@ -187,6 +193,28 @@ const struct tool_verb verbs[] = {
     {"health", "", 0, 0, "", false, "ask the cluster whether it can work",
      "{\"healthy\",\"brokers\",\"topics\",\"partitions\",\"partitions_without_leader\",\"took_ms\"}",
      "Exit code 0: it answers, and every partition has a leader. 1: some have none. 3: it cannot be reached.", NULL, verb_health},
+#ifdef TOOL_HAS_OUTBOX
+    {"outbox init", "DB", 1, 1, "7", true, "make the tables of an outbox in a database", "{\"table\"}",
+     OUTBOX_DB "Tables that are there stay as they are. What they are for is in docs/PARTS.md.",
+     "rivulet outbox init sqlite:/var/lib/users/users.db\nrivulet outbox init postgresql://users@/users", verb_outbox_init},
+    {"outbox show", "DB", 1, 1, "7", true, "show the backlog, and what cannot be sent",
+     "{\"rows\",\"sealed\",\"waiting\",\"sent\",\"oldest_ms\",\"relay\",\"lease_left_ms\"}, then {\"kind\":\"topic|key|row|batch\",\"id\",\"topic\","
+     "\"partition\",\"key\",\"rows\",\"age_ms\",\"reason\"}, one a trouble",
+     OUTBOX_DB "A topic, key or row waits until its cause is mended: `rivulet outbox retry`. A batch of which nobody can know whether it was stored: "
+     "`rivulet outbox settle`. Exit code 1 when there is such trouble.", NULL, verb_outbox_show},
+    {"outbox run", "DB", 1, 1, "7c", false, "publish what is committed to an outbox, and go on", "{\"published\"}, when it ends",
+     OUTBOX_DB "Several may run on one outbox: one works, the others take over. It goes on until Ctrl-C or SIGTERM, through restarts of the database and the "
+     "broker; what it meets is said on standard error.\n\n"
+     "OPTIONS OF THE RELAY: outbox.lease.ms (20000), how long after a relay's death another takes over; outbox.batch.records (1000) and "
+     "outbox.batch.bytes (900000), of a batch at most; outbox.keep.ms (0), how long published rows are kept; outbox.poll.ms (1000), between two "
+     "looks when nothing tells of rows; outbox.retry.ms (5000), between two looks for a topic that was not there.",
+     "rivulet outbox run sqlite:/var/lib/users/users.db -b broker:9092\nrivulet outbox run postgresql://users@/users -c outbox.keep.ms=86400000",
+     verb_outbox_run},
+    {"outbox retry", "DB [TOPIC]", 1, 2, "7", true, "try again what waits, of one topic or of all", "{\"rows\"}", OUTBOX_DB, NULL, verb_outbox_retry},
+    {"outbox settle", "DB BATCH", 2, 2, "789", true, "say whether a batch was stored, when nobody else can", "{\"batch\",\"rows\"}",
+     OUTBOX_DB "BATCH is the number that `rivulet outbox show` gives. Look into the topic before: what is published again though it was stored is there twice, "
+     "what is skipped though it was not is lost.", "rivulet outbox settle sqlite:users.db 17 --resend", verb_outbox_settle},
+#endif
     {"bench produce", "", 0, 0, "TpcCFsBazdWm", false, "measure: batches as fast as they are taken", BENCH_JSON, NULL, NULL, verb_bench_produce},
     {"bench fetch", "", 0, 0, "TpCMdWm", false, "measure: a topic read over and over", BENCH_JSON, NULL, NULL, verb_bench_fetch},
     {"bench latency", "", 0, 0, "TpcCFRsadWm", false, "measure: from when a record is due until it is read", BENCH_JSON, NULL, NULL, verb_bench_latency},
