@@ -1,15 +1,21 @@
-/* users: changes a user's e-mail address and tells about it, both or neither.
+/* users: changes a user's e-mail address and tells about it: both or neither.
  *
- * The event is a row that is written in the transaction that changes the address (an outbox); a relay publishes committed rows, each exactly once,
- * those of a user in the order in which they were committed. The broker may be away: the rows wait.
+ * The event is a row, written in the transaction that changes the address (an outbox). A relay,
+ * another process, publishes committed rows: each exactly once, those of a user in the order of
+ * their commits. The broker may be away meanwhile: the rows wait.
  *
- *     users users.db <changes                  "ada ada@example.org" a line; "ada" alone: she left. Says "changed ada" when it is lasting
- *     users users.db relay 127.0.0.1:9092      the relay: another process (or `rivulet outbox run --db sqlite:users.db`)
+ *     users users.db                         reads changes, a line each: "ada ada@example.org",
+ *                                            or "ada" alone when she leaves
+ *     users users.db relay 127.0.0.1:9092    publishes them (so does `rivulet outbox run`)
+ *
+ * cc users.c -o users $(pkg-config --cflags --libs rivulet-outbox rivulet sqlite3)
  */
 #include "sql.h"
+
 #include <rivulet_outbox.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 
 static volatile sig_atomic_t stop;
 
@@ -18,29 +24,36 @@ static void on_signal(int number)
     stop = number;
 }
 
-static const char tables[] = "CREATE TABLE IF NOT EXISTS users (name TEXT PRIMARY KEY, email TEXT NOT NULL)";
+static const char tables[] =
+    "CREATE TABLE IF NOT EXISTS users (name TEXT PRIMARY KEY, email TEXT NOT NULL)";
+static const char set[] = "INSERT INTO users VALUES (?1, ?2)"
+                          " ON CONFLICT (name) DO UPDATE SET email = excluded.email";
 
-/* An address of NULL: the user has left, and the event is a tombstone. */
+/* Without an address the user leaves, and the event is a tombstone: a key and no value. */
 static bool change(sqlite3 *db, struct rv_outbox *outbox, const char *name, const char *email)
 {
-    struct rv_error error = {0};
+    struct rv_error error;
     struct rv_bytes user = RV_STR(name), address = RV_STR(email);
     const struct rv_message event = {.topic = "users", .key = user, .value = address};
-    bool good = sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL) == SQLITE_OK;
-    good = good && (email ? SQL(db, "INSERT INTO users VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET email = excluded.email", user, address)
-                          : SQL(db, "DELETE FROM users WHERE name = $1", user));
+    if (!sql_do(db, "BEGIN IMMEDIATE")) {
+        return false;
+    }
+    bool good =
+        email ? SQL(db, set, user, address) : SQL(db, "DELETE FROM users WHERE name = ?1", user);
     if (good && rv_outbox_add(outbox, &event, &error)) {
         fprintf(stderr, "%s\n", error.text);
         good = false;
     }
-    if (good && sqlite3_exec(db, "COMMIT", NULL, NULL, NULL) == SQLITE_OK) {
+    if (good && sql_do(db, "COMMIT")) {
         return true;
     }
-    fprintf(stderr, "%s is not changed: %s\n", name, sqlite3_errmsg(db));
-    sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
+    if (!sqlite3_get_autocommit(db)) { /* some errors have rolled back already */
+        sql_do(db, "ROLLBACK");
+    }
     return false;
 }
 
+/* "changed" is said when the change and its event survive whatever happens next. */
 static bool serve(sqlite3 *db, struct rv_outbox *outbox)
 {
     char line[1000], name[500], email[500];
@@ -52,48 +65,50 @@ static bool serve(sqlite3 *db, struct rv_outbox *outbox)
             fflush(stdout);
         }
     }
-    return true;
+    return !ferror(stdin);
 }
 
-static bool relay(struct rv_outbox *outbox, const char *brokers)
+static bool relay(struct rv_outbox *outbox, struct rv_client *client)
 {
-    struct rv_client *client;
     struct rv_error error;
     int64_t count;
-    if (rv_client_open(RV_OPTIONS({"bootstrap.servers", brokers}), &client, &error)) {
-        fprintf(stderr, "%s\n", error.text);
-        return false;
-    }
-    while (!stop) { /* an error is the broker's absence, or a busy database: the rows wait, and it is tried again */
-        if (rv_outbox_relay(outbox, client, 500, &count, &error)) {
+    while (!stop) {
+        if (rv_outbox_relay(outbox, client, 500, &count, &error)) { /* no broker: the rows wait */
             fprintf(stderr, "%s\n", error.text);
+            nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
         }
     }
-    rv_client_close(client);
     return true;
 }
 
 int main(int argc, char **argv)
 {
+    const char *brokers = argc == 4 && strcmp(argv[2], "relay") == 0 ? argv[3] : NULL;
+    const struct rv_option *options = /* a relay that was killed is replaced after a second */
+        RV_OPTIONS({"outbox.lease.ms", "1000"});
     sqlite3 *db = NULL;
     struct rv_outbox *outbox = NULL;
+    struct rv_client *client = NULL;
     struct rv_error error;
-    bool relays = argc == 4 && strcmp(argv[2], "relay") == 0;
-    if (argc != 2 && !relays) {
+    if (argc != 2 && !brokers) {
         fprintf(stderr, "users DATABASE [relay BROKERS]\n");
         return 2;
     }
-    signal(SIGINT, on_signal);
-    signal(SIGTERM, on_signal);
+    sigaction(SIGINT, &(struct sigaction){.sa_handler = on_signal}, NULL); /* ends fgets, too */
+    sigaction(SIGTERM, &(struct sigaction){.sa_handler = on_signal}, NULL);
     if (!sql_open(argv[1], tables, &db)) {
         return 1;
     }
-    if (rv_outbox_open_sqlite(db, NULL, &outbox, &error) || rv_outbox_init(outbox, &error)) {
+    bool good =
+        !rv_outbox_open_sqlite(db, options, &outbox, &error) && !rv_outbox_init(outbox, &error) &&
+        !(brokers && rv_client_open(RV_OPTIONS({"bootstrap.servers", brokers}), &client, &error));
+    if (!good) {
         fprintf(stderr, "%s\n", error.text);
-        return 1;
+    } else {
+        good = brokers ? relay(outbox, client) : serve(db, outbox);
     }
-    bool good = relays ? relay(outbox, argv[3]) : serve(db, outbox);
-    rv_outbox_close(outbox);
+    rv_outbox_close(outbox); /* gives the lease back */
+    rv_client_close(client);
     sqlite3_close(db);
-    return good ? 0 : 1;
+    return !good;
 }
