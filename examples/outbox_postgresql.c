@@ -65,6 +65,7 @@ static PGconn *database_open(const char *where, struct rv_outbox **ret_outbox)
 static const char *change(PGconn *db, struct rv_outbox *outbox, const char *name, const char *email)
 {
     const struct rv_message event = {.topic = "users", .key = RV_STR(name), .value = RV_STR(email)};
+    const char *answer = "kept";
     struct rv_error error;
     if (run(db, "BEGIN", NULL, 0) && run(db,
                                          "INSERT INTO users VALUES ($1, $2)"
@@ -74,14 +75,12 @@ static const char *change(PGconn *db, struct rv_outbox *outbox, const char *name
             fprintf(stderr, "%s\n", error.text);
         } else if (run(db, "COMMIT", NULL, 0)) {
             return "changed";
-        } else if (PQstatus(db) != CONNECTION_OK) {
-            return "unsure";
+        } else {
+            answer = "unsure";
         }
     }
-    if (PQtransactionStatus(db) != PQTRANS_IDLE && PQstatus(db) == CONNECTION_OK) {
-        run(db, "ROLLBACK", NULL, 0);
-    }
-    return "kept";
+    /* A server that still answers has said no to the COMMIT; from one that is gone, nobody knows. */
+    return run(db, "ROLLBACK", NULL, 0) ? "kept" : answer;
 }
 
 /* Until the connection is lost, or there is nothing more to do. */

@@ -71,9 +71,10 @@ class Process:
 
     def start(self):
         with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=self.env)
-        self.reader = threading.Thread(target=self._read, args=(self.process,))
-        self.reader.start()
+            process = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True, env=self.env)
+        process.reader = threading.Thread(target=self._read, args=(process,))
+        process.reader.start()
+        self.process = process  # whole, for a thread that asks
         return self
 
     def _read(self, process):
@@ -95,7 +96,7 @@ class Process:
         deadline = time.monotonic() + LIMIT_S
         while len(self.lines) == heard:
             if process.poll() is not None:
-                self.reader.join()
+                process.reader.join()
                 return self.lines[heard] if len(self.lines) > heard else None
             if time.monotonic() > deadline:
                 raise Broken(f"{self.name} does not answer {line!r}")
@@ -104,7 +105,7 @@ class Process:
 
     def _ended(self):
         code = self.process.wait(LIMIT_S)
-        self.reader.join()
+        self.process.reader.join()
         self.process = None
         return code
 
@@ -210,6 +211,11 @@ def sqlite(path, text, *values):
             return db.execute(text, values).fetchall()
     finally:
         db.close()
+
+
+def has(path, table):
+    """Whether a program has made it already."""
+    return path.exists() and bool(sqlite(path, "SELECT 1 FROM sqlite_master WHERE name = ?", table))
 
 
 def rivulet(*args, code=0, stdin=None):
