@@ -161,10 +161,13 @@ bool produce_prepare(struct load *l)
     return true;
 }
 
+/* Every connection goes through all partitions, each from a place of its own: what comes in a short
+ * time is spread over all of them. */
 static void send_batch(struct load_conn *c, void *batch)
 {
     const struct load *l = c->load;
-    const struct writer *w = &l->prefixes[(c->index + c->sent) % l->o.partitions];
+    int64_t first = (int64_t)c->index * l->o.partitions / l->o.connections;
+    const struct writer *w = &l->prefixes[(first + c->sent) % l->o.partitions];
     size_t before = w->splices[0].position;
     c->out[0] = (struct iovec){w->ptr, before};
     c->out[1] = (struct iovec){batch, l->batch.len};

@@ -1,12 +1,12 @@
 /* The checkpoint: what saves a start the scan of a log.
  *
- * It takes the logs that have grown since their last one, one after the other: indexes synced,
+ * It takes the logs that have grown since their last one, a few at a time: indexes synced,
  * producers in a snapshot, epochs in their file; then the recovery points of all are written at
  * once (offset_files.c). (K1) A recovery point is never above what a checkpoint of that log made
  * durable. It runs on the reader, so that commits do not wait for it; the last one, at a stop,
  * takes every log. A file of the journal is free when a checkpoint has synced the segments that it
- * stands for; that one, more frequent, does nothing else. Each log is a work item of its own, so
- * that reads and other loads of the device come in between.
+ * stands for; that one, more frequent, does nothing else. A few logs are a work item, so that reads
+ * and other loads of the device come in between.
  */
 #include "broker/log/compact.h"
 
@@ -19,18 +19,11 @@
 
 /* ---- the checkpoint */
 
-struct checkpoint {
-    struct work work;
-    struct log_manager *m;
-    void (*done)(struct log_manager *m);
-    struct log **logs; /* owned, with a reference each: still to be done */
-    size_t log_count;
-    enum checkpoint_kind kind;
-    bool changed; /* some recovery point has moved */
-    bool failed;  /* something of it was not written */
+enum { CHECKPOINT_LOGS = 16 }; /* of one work item */
 
-    /* the one that is under way */
-    struct log *log;
+/* What there is to do for a log. */
+struct checkpoint_log {
+    struct log *log;       /* one reference */
     struct file_use *uses; /* owned: files to sync */
     size_t use_count;
     struct buf snapshot;  /* owned; empty: none is needed */
@@ -39,9 +32,21 @@ struct checkpoint {
     int64_t old_snapshot; /* to remove: -1 none */
     int64_t bytes;
     int32_t epoch_count;
+    err result; /* out */
+};
 
+struct checkpoint {
+    struct work work;
+    struct log_manager *m;
+    void (*done)(struct log_manager *m);
+    struct log **logs; /* owned, with a reference each: still to be done */
+    size_t log_count;
+    struct checkpoint_log at[CHECKPOINT_LOGS]; /* under way */
+    int at_count;
+    enum checkpoint_kind kind;
+    bool changed; /* some recovery point has moved */
+    bool failed;  /* something of it was not written */
     struct offset_files_wait wait;
-    err result;
 };
 
 static void snapshot_path(const char *dir, int64_t offset, char path[LOG_PATH_SIZE])
@@ -49,109 +54,140 @@ static void snapshot_path(const char *dir, int64_t offset, char path[LOG_PATH_SI
     snprintf(path, LOG_PATH_SIZE, "%s/%020" PRId64 ".snapshot", dir, offset);
 }
 
-static void log_run(struct work *work)
+static err start_syncs(struct checkpoint_log *l, struct store *store)
 {
-    struct checkpoint *c = list_entry(work, struct checkpoint, work);
-    struct store *store = c->m->o.store;
-    const char *dir = c->log->dir;
+    err e = OK;
+    for (size_t i = 0; !e && i < l->use_count; i++) {
+        e = file_use_open(&l->uses[i], store);
+        e = e == ERR_NOT_FOUND ? OK : e; /* retention took the segment meanwhile */
+        if (l->uses[i].file) {
+            store->ops->start_sync(store->ctx, l->uses[i].file);
+        }
+    }
+    return e;
+}
+
+static err write_log(struct checkpoint_log *l, struct store *store, enum checkpoint_kind kind)
+{
+    const char *dir = l->log->dir;
     char path[LOG_PATH_SIZE];
     err e = OK;
-    for (size_t i = 0; !e && i < c->use_count; i++) {
-        e = file_use_open(&c->uses[i], store);
-        e = e ? e : store->ops->sync(store->ctx, c->uses[i].file);
-        e = e == ERR_NOT_FOUND ? OK : e; /* retention took the segment meanwhile */
+    for (size_t i = 0; !e && i < l->use_count; i++) {
+        e = l->uses[i].file ? store->ops->sync(store->ctx, l->uses[i].file) : OK;
     }
-    if (!e && c->use_count && c->kind != CHECKPOINT_JOURNAL) {
+    if (!e && l->use_count && kind != CHECKPOINT_JOURNAL) {
         e = store->ops->sync_dir(store->ctx, dir);
     }
-    if (!e && c->snapshot.len) {
-        snapshot_path(dir, c->offset, path);
-        e = store_replace_file(store, path, c->snapshot.ptr, c->snapshot.len);
+    if (!e && l->snapshot.len) {
+        snapshot_path(dir, l->offset, path);
+        e = store_replace_file(store, path, l->snapshot.ptr, l->snapshot.len);
     }
-    if (!e && c->epochs.len) {
+    if (!e && l->epochs.len) {
         snprintf(path, sizeof path, "%s/leader-epoch-checkpoint", dir);
-        e = store_replace_file(store, path, c->epochs.ptr, c->epochs.len);
+        e = store_replace_file(store, path, l->epochs.ptr, l->epochs.len);
     }
-    if (!e && c->snapshot.len && c->old_snapshot >= 0 && c->old_snapshot != c->offset) {
-        snapshot_path(dir, c->old_snapshot, path);
+    if (!e && l->snapshot.len && l->old_snapshot >= 0 && l->old_snapshot != l->offset) {
+        snapshot_path(dir, l->old_snapshot, path);
         e = store->ops->unlink(store->ctx, path);
         e = e == ERR_NOT_FOUND ? OK : e;
     }
-    c->result = e;
+    return e;
 }
 
-static void next_log(struct checkpoint *c);
-
-static void log_done(struct work *work)
+/* The file system allocates what is written out together, and makes it durable together: with the
+ * first sync, so that the others cost little. */
+static void logs_run(struct work *work)
 {
     struct checkpoint *c = list_entry(work, struct checkpoint, work);
-    struct log *log = c->log;
-    struct log_manager *m = c->m;
-    if (c->result) {
+    struct store *store = c->m->o.store;
+    for (int i = 0; i < c->at_count; i++) {
+        c->at[i].result = start_syncs(&c->at[i], store);
+    }
+    for (int i = 0; i < c->at_count; i++) {
+        struct checkpoint_log *l = &c->at[i];
+        l->result = l->result ? l->result : write_log(l, store, c->kind);
+    }
+}
+
+static void next_logs(struct checkpoint *c);
+
+static void log_done(struct checkpoint *c, struct checkpoint_log *l)
+{
+    struct log *log = l->log;
+    if (l->result) {
         if (!log->destroyed) {
-            diag_log(m->o.diag, DIAG_WARN, "checkpoint_failed", "dir=%s error=\"%s\"", log->dir,
-                     err_text(c->result));
+            diag_log(c->m->o.diag, DIAG_WARN, "checkpoint_failed", "dir=%s error=\"%s\"", log->dir,
+                     err_text(l->result));
             c->failed = true;
         }
-        for (size_t i = 0; i < c->use_count; i++) {
-            struct segment *s = c->uses[i].segment;
-            bool is_index = c->uses[i].kind != FILE_LOG;
+        for (size_t i = 0; i < l->use_count; i++) {
+            struct segment *s = l->uses[i].segment;
+            bool is_index = l->uses[i].kind != FILE_LOG;
             s->index_dirty = s->index_dirty || is_index;
             s->journalled = s->journalled || !is_index;
             log->journalled = log->journalled || !is_index;
         }
     } else if (c->kind != CHECKPOINT_JOURNAL) {
-        log->recovery_point = c->offset;
-        log->checkpointed_bytes = c->bytes;
-        log->snapshot_offset = c->snapshot.len ? c->offset : log->snapshot_offset;
-        log->epochs_dirty = log->epochs_dirty && c->epoch_count != log->epoch_count;
+        log->recovery_point = l->offset;
+        log->checkpointed_bytes = l->bytes;
+        log->snapshot_offset = l->snapshot.len ? l->offset : log->snapshot_offset;
+        log->epochs_dirty = log->epochs_dirty && l->epoch_count != log->epoch_count;
         c->changed = true;
     }
-    for (size_t i = 0; i < c->use_count; i++) {
-        file_use_end(&c->uses[i]);
+    for (size_t i = 0; i < l->use_count; i++) {
+        file_use_end(&l->uses[i]);
     }
-    mem_free(c->uses);
-    c->uses = NULL;
-    c->use_count = 0;
-    c->snapshot.len = 0;
-    c->epochs.len = 0;
-    c->log = NULL;
+    mem_free(l->uses);
+    buf_finish(&l->snapshot);
+    buf_finish(&l->epochs);
     log_unref(log);
-    next_log(c);
+}
+
+static void logs_done(struct work *work)
+{
+    struct checkpoint *c = list_entry(work, struct checkpoint, work);
+    struct log_manager *m = c->m;
+    for (int i = 0; i < c->at_count; i++) {
+        log_done(c, &c->at[i]);
+    }
+    next_logs(c);
     manager_work_done(m);
 }
 
-/* What the journal has is in the page cache, and not synced. */
-static void collect_segments(struct checkpoint *c, struct log *log)
+/* What the journal has is in the page cache, and not synced; nor is what was cut off. */
+static void collect_segments(struct checkpoint_log *l, struct log *log)
 {
     for (int32_t i = 0; i < log->segment_count; i++) {
         struct segment *s = log->segments[i];
-        if (s->journalled) {
-            file_use_begin(&c->uses[c->use_count++], s, FILE_LOG, STORE_WRITE);
+        if (s->journalled || s->cut) {
+            file_use_begin(&l->uses[l->use_count++], s, FILE_LOG, STORE_WRITE);
         }
         s->journalled = false;
+        s->cut = false;
     }
     log->journalled = false;
 }
 
 static void collect(struct checkpoint *c, struct log *log)
 {
-    c->offset = log->durable.offset;
-    c->bytes = log->appended_bytes;
-    c->old_snapshot = log->snapshot_offset;
-    c->epoch_count = log->epoch_count;
-    c->uses = mem_need_zero((size_t)log->segment_count * FILE_KINDS, sizeof *c->uses);
-    collect_segments(c, log); /* K1 */
+    struct checkpoint_log *l = &c->at[c->at_count++];
+    *l = (struct checkpoint_log){.log = log};
+    l->offset = log->durable.offset;
+    l->bytes = log->appended_bytes;
+    l->old_snapshot = log->snapshot_offset;
+    l->epoch_count = log->epoch_count;
+    l->uses = mem_need_zero((size_t)log->segment_count * FILE_KINDS, sizeof *l->uses);
+    collect_segments(l, log); /* K1 */
     if (c->kind == CHECKPOINT_JOURNAL) {
         return;
     }
     for (int32_t i = 0; i < log->segment_count; i++) {
         struct segment *s = log->segments[i];
         if (s->index_dirty && s->index_written) {
-            file_use_begin(&c->uses[c->use_count++], s, FILE_INDEX, STORE_WRITE);
+            file_use_begin(&l->uses[l->use_count++], s, FILE_INDEX, STORE_WRITE);
         }
         if (s->index_dirty && s->time_written) {
-            file_use_begin(&c->uses[c->use_count++], s, FILE_TIMEINDEX, STORE_WRITE);
+            file_use_begin(&l->uses[l->use_count++], s, FILE_TIMEINDEX, STORE_WRITE);
         }
         s->index_dirty = false;
     }
@@ -160,7 +196,7 @@ static void collect(struct checkpoint *c, struct log *log)
     /* The state in memory may be ahead of what is durable: a snapshot is of the moment when it is
      * not. */
     if (log->next_offset == log->durable.offset) {
-        producer_state_encode(&log->producers, &c->snapshot);
+        producer_state_encode(&log->producers, &l->snapshot);
     } else {
         struct producer_state upto;
         struct buf all = {0};
@@ -168,17 +204,17 @@ static void collect(struct checkpoint *c, struct log *log)
         producer_state_encode(&log->producers, &all);
         check(!producer_state_decode(&upto, all.ptr, all.len));
         producer_state_rollback(&upto, log->durable.offset);
-        producer_state_encode(&upto, &c->snapshot);
+        producer_state_encode(&upto, &l->snapshot);
         producer_state_finish(&upto);
         buf_finish(&all);
     }
     if (log->epochs_dirty) {
-        buf_printf(&c->epochs, "0\n%d\n", log->epoch_count);
+        buf_printf(&l->epochs, "0\n%d\n", log->epoch_count);
         for (int32_t i = 0; i < log->epoch_count; i++) {
-            buf_printf(&c->epochs, "%d %" PRId64 "\n", log->epochs[i].epoch,
+            buf_printf(&l->epochs, "%d %" PRId64 "\n", log->epochs[i].epoch,
                        log->epochs[i].start_offset);
         }
-        check(!c->epochs.failed);
+        check(!l->epochs.failed);
     }
 }
 
@@ -188,8 +224,6 @@ static void finish(struct checkpoint *c)
 {
     struct log_manager *m = c->m;
     void (*done)(struct log_manager *) = c->done;
-    buf_finish(&c->snapshot);
-    buf_finish(&c->epochs);
     m->final_failed = m->final_begun && c->failed;
     m->checkpoint_failed = c->failed;
     mem_free(c->logs);
@@ -209,22 +243,22 @@ static void files_done(struct offset_files_wait *w, err e)
     finish(c);
 }
 
-static void next_log(struct checkpoint *c)
+static void next_logs(struct checkpoint *c)
 {
-    while (c->log_count) {
-        c->log = c->logs[--c->log_count];
-        if (!c->log->destroyed) {
-            collect(c, c->log);
-            c->result = OK;
-            c->work.run = log_run;
-            c->work.done = log_done;
-            manager_work(c->m, c->m->o.reader, &c->work);
-            return;
+    c->at_count = 0;
+    while (c->log_count && c->at_count < CHECKPOINT_LOGS) {
+        struct log *log = c->logs[--c->log_count];
+        if (log->destroyed) {
+            log_unref(log);
+        } else {
+            collect(c, log);
         }
-        log_unref(c->log);
-        c->log = NULL;
     }
-    if (c->changed) {
+    if (c->at_count) {
+        c->work.run = logs_run;
+        c->work.done = logs_done;
+        manager_work(c->m, c->m->o.reader, &c->work);
+    } else if (c->changed) {
         c->wait = (struct offset_files_wait){.files = OFFSET_FILES_ALL, .done = files_done};
         offset_files_write(c->m, &c->wait);
     } else {
@@ -271,7 +305,7 @@ void checkpoint_start(struct log_manager *m, enum checkpoint_kind kind,
         }
     }
     m->checkpointing = c;
-    next_log(c);
+    next_logs(c);
 }
 
 static void periodic_done(struct log_manager *m)
@@ -286,20 +320,39 @@ void checkpoint_fire(struct timer *timer)
     struct log_manager *m = list_entry(timer, struct log_manager, checkpoint);
     if (!m->checkpointing && !m->stopping && !m->dead) {
         m->checkpoint_due = false;
+        m->grown_bytes = 0;
         checkpoint_start(m, CHECKPOINT_PERIODIC, periodic_done);
+    }
+}
+
+void log_note_growth(struct log *log, int64_t bytes)
+{
+    log->appended_bytes += bytes;
+    log->m->grown_bytes += bytes;
+    if (log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH) {
+        log->m->checkpoint_due = true;
     }
 }
 
 bool checkpoint_is_at(const struct log_manager *m, const char *dir)
 {
-    return m->checkpointing && m->checkpointing->log &&
-           strcmp(m->checkpointing->log->dir, dir) == 0;
+    const struct checkpoint *c = m->checkpointing;
+    for (int i = 0; c && i < c->at_count; i++) {
+        if (strcmp(c->at[i].log->dir, dir) == 0) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void checkpoint_arm(struct log_manager *m)
 {
-    if (m->checkpoint_due && !timer_armed(&m->checkpoint) && !m->checkpointing && !m->stopping) {
+    if (!m->checkpoint_due || m->checkpointing || m->stopping) {
+        return;
+    }
+    const bool much = m->grown_bytes >= CHECKPOINT_BYTES;
+    if (much || !timer_armed(&m->checkpoint)) {
         timer_arm(m->o.timers, &m->checkpoint,
-                  clock_mono_ms(m->o.clock) + m->o.checkpoint_interval_ms);
+                  clock_mono_ms(m->o.clock) + (much ? 0 : m->o.checkpoint_interval_ms));
     }
 }

@@ -36,6 +36,7 @@ enum {
     RECORDED_BYTES = 1024 * 1024, /* of all records that wait for a sync group; beyond it segments
                                      are synced */
     UNSAID_GROUPS = 16,  /* of synced segments alone, before the journal says how far they go */
+    SYNC_ITEMS = 16,     /* segments that are written out together */
     SYNC_AGAIN_MS = 100, /* after a sync that wanted a descriptor */
 };
 
@@ -232,10 +233,7 @@ static void place_batch(struct write_part *p, struct segment *s, struct log_appe
     t->bytes_since_index += (int64_t)a->size;
     t->size += (int64_t)a->size;
     p->parts[p->count++] = (struct iovec){a->batch, a->size};
-    s->log->appended_bytes += (int64_t)a->size;
-    if (s->log->appended_bytes - s->log->checkpointed_bytes >= CHECKPOINT_GROWTH) {
-        s->log->m->checkpoint_due = true;
-    }
+    log_note_growth(s->log, (int64_t)a->size);
 }
 
 /* Seals the active segment with a last time entry and begins a new one at `base_offset`. */
@@ -511,6 +509,7 @@ static void take_part(struct write_part *p)
 {
     struct log *log = p->log;
     if (!p->result) {
+        p->use[FILE_LOG].segment->cut |= p->truncate && !p->create;
         take_written(p);
         log_complete_durable(log);
     } else if (list_empty(&log->writing) && !p->create &&
@@ -722,20 +721,45 @@ static void write_begin(struct log_manager *m)
 
 /* ---- syncing */
 
-static void sync_item(struct sync_group *g, struct sync_item *item)
+static void sync_open(struct sync_group *g, struct sync_item *item)
 {
     struct store *store = g->m->o.store;
     g->result = file_use_open(&item->use, store);
     g->unopened = g->result != OK;
-    if (!g->result) {
-        g->result = store->ops->sync(store->ctx, item->use.file);
+    if (!g->result && g->item_count > 1) {
+        store->ops->start_sync(store->ctx, item->use.file);
     }
+}
+
+static void sync_item(struct sync_group *g, struct sync_item *item)
+{
+    struct store *store = g->m->o.store;
+    g->result = store->ops->sync(store->ctx, item->use.file);
     if (!g->result && item->dir) {
         g->result = store->ops->sync_dir(store->ctx, item->use.segment->log->dir);
     }
-    if (item->use.file && !item->use.ref) { /* one at a time: a group may be of any size */
+    if (!item->use.ref) { /* a group may be of any size */
         store->ops->close(store->ctx, item->use.file);
         item->use.file = NULL;
+    }
+}
+
+/* Syncs those items that are for the journal, or those that are not: a few at a time, as what is
+ * written out together costs the file system less. */
+static void sync_items(struct sync_group *g, bool journalled)
+{
+    for (int from = 0; from < g->item_count && !g->result; from += SYNC_ITEMS) {
+        int to = from + SYNC_ITEMS < g->item_count ? from + SYNC_ITEMS : g->item_count;
+        for (int i = from; i < to && !g->result; i++) {
+            if (g->items[i].journalled == journalled) {
+                sync_open(g, &g->items[i]);
+            }
+        }
+        for (int i = from; i < to && !g->result; i++) { /* C1 */
+            if (g->items[i].journalled == journalled) {
+                sync_item(g, &g->items[i]);
+            }
+        }
     }
 }
 
@@ -757,11 +781,7 @@ static void sync_run(struct work *work)
 {
     struct sync_group *g = list_entry(work, struct sync_group, work);
     struct store *store = g->m->o.store;
-    for (int i = 0; i < g->item_count && !g->result; i++) {
-        if (!g->items[i].journalled) {
-            sync_item(g, &g->items[i]);
-        }
-    }
+    sync_items(g, false);
     if (!g->result && g->root) {
         g->result = store->ops->sync_dir(store->ctx, "");
     }
@@ -770,11 +790,7 @@ static void sync_run(struct work *work)
     }
     if (g->place_failed) { /* what was for it is in the segments, as everything */
         g->result = OK;
-        for (int i = 0; i < g->item_count && !g->result; i++) {
-            if (g->items[i].journalled) {
-                sync_item(g, &g->items[i]);
-            }
-        }
+        sync_items(g, true);
     }
 }
 

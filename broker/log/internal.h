@@ -37,6 +37,7 @@ enum {
     SCAN_CHUNK = 65536, /* bytes read at once when batches are walked */
     CHECKPOINT_GROWTH = 1048576, /* bytes a log must have grown to be worth a checkpoint in passing:
                                     less is quickly scanned */
+    CHECKPOINT_BYTES = 1 << 30,  /* of all logs: what a start reads in a third of a second */
     NO_SPACE_SAY_MS = 60000,     /* between two lines about a full disk */
     OFFSET_NONE = -1,
 };
@@ -108,8 +109,9 @@ struct segment {
     bool sealed;                        /* no more appends */
     bool index_dirty;                   /* index files were written since they were synced */
     bool journalled;                    /* the journal has what is not synced in the file */
-    bool removed;                       /* it was taken out of the log */
-    bool replaced;                      /* likewise, for a cleaned one that has its name */
+    bool cut;      /* what was cut off its end may come back: not synced since */
+    bool removed;  /* it was taken out of the log */
+    bool replaced; /* likewise, for a cleaned one that has its name */
     bool cleaning; /* the cleaner reads it: it stays in the log until that ends */
 };
 
@@ -220,6 +222,7 @@ struct log_manager {
     struct offset_files offset_files;
     bool said_unsubmitted;
     bool unclean;        /* some log was opened after a crash */
+    int64_t grown_bytes; /* of all logs, since the last checkpoint began, or found by the start */
     bool checkpoint_due; /* some log has grown enough */
     bool dead;           /* a sync failed: the outcome of writes is unknown, nothing more is done */
     bool sync_delayed;   /* for want of a descriptor; logged once */
@@ -306,6 +309,13 @@ err time_lookup(struct store *store, struct store_file *timeindex, int32_t count
                 int64_t base_offset, int64_t t, int64_t *ret_offset);
 err time_last(struct store *store, struct store_file *timeindex, int32_t count,
               int64_t *ret_timestamp, int64_t *ret_offset_delta);
+/* Entries that count: Kafka leaves zeros behind them when it is killed. */
+int32_t index_used_entries(struct store *store, struct store_file *file, int entry_size);
+/* How many entries of an index of that kind are, one above the other, of offsets up to base offset
+ * + delta; and the last of them. */
+err index_count_upto(struct store *store, enum file_kind kind, struct store_file *index,
+                     int32_t count, int64_t delta, uint8_t last[TIME_ENTRY_SIZE],
+                     int32_t *ret_count);
 
 /* ---- read.c */
 
@@ -393,6 +403,7 @@ enum checkpoint_kind {
 void checkpoint_start(struct log_manager *m, enum checkpoint_kind kind,
                       void (*done)(struct log_manager *m));
 void checkpoint_fire(struct timer *timer);
+void log_note_growth(struct log *log, int64_t bytes); /* a checkpoint saves the scan of it */
 bool checkpoint_is_at(const struct log_manager *m,
                       const char *dir); /* the reader writes, or is about to write, into it */
 

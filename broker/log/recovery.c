@@ -1,13 +1,13 @@
 /* Opening a log at the start, blocking.
  *
  * After a clean stop nothing is scanned: the end is found by walking from the last index entry, the
- * producers come from their snapshot. Otherwise every segment from the recovery point on (or from
- * the newest good snapshot, if that is older) is read whole: each batch must be whole, fail no
- * checksum, and follow the one before. The first that does not ends the log: at or above the
- * recovery point   a torn tail: cut there, later segments are removed below it rot: what was
- * durable is never cut. Its length may still lead to the next batch; if it does not, the log is
- *                                    fenced: read up to there, no more appends
- * What was scanned gets new indexes.
+ * producers come from their snapshot. Otherwise what comes from the recovery point on (or from the
+ * newest good snapshot, if that is older) is read, in a segment from the index entry before: each
+ * batch must be whole, fail no checksum, and follow the one before. The first that does not ends
+ * the log. At or above the recovery point that is a torn tail: cut there, later segments are
+ * removed. Below it is rot: what was durable is never cut. Its length may still lead to the next
+ * batch; if it does not, the log is fenced: read up to there, no more appends. What was scanned
+ * gets new index entries; those before were synced with the checkpoint.
  *
  * The journal knows better than the files, whose pages a failed sync may have lost while the cache
  * still shows them: a batch that it has at the next offset is written there again, whatever the
@@ -33,7 +33,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { RECOVER_CHUNK = 4 * 1024 * 1024 };
+enum {
+    RECOVER_CHUNK = 4 * 1024 * 1024,
+    REPLAY_PARTS = 64, /* batches of the journal that are written at once */
+};
 
 struct listing {
     struct log *log;
@@ -139,34 +142,6 @@ static int64_t next_base(const struct log *log, int32_t index)
 
 /* ---- indexes */
 
-/* Entries that count: Kafka leaves zeros behind them when it is killed. */
-static int32_t used_entries(struct store *store, struct store_file *file, int entry_size)
-{
-    int64_t size = 0;
-    uint8_t entry[TIME_ENTRY_SIZE];
-    static const uint8_t zero[TIME_ENTRY_SIZE];
-    if (store->ops->size(store->ctx, file, &size)) {
-        return 0;
-    }
-    int64_t low = 0; /* entries below are used */
-    int64_t high = size / entry_size;
-    while (low < high) {
-        size_t got = 0;
-        int64_t middle = high == size / entry_size ? high - 1 : low + (high - low) / 2;
-        if (store->ops->read(store->ctx, file, entry, (size_t)entry_size, middle * entry_size,
-                             &got) ||
-            got < (size_t)entry_size) {
-            return 0;
-        }
-        if (memcmp(entry, zero, (size_t)entry_size) != 0) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    return (int32_t)low;
-}
-
 /* Takes a segment's indexes as they are, if they can be right. False: they must be made again. */
 static bool take_indexes(struct segment *s, int64_t size)
 {
@@ -179,7 +154,7 @@ static bool take_indexes(struct segment *s, int64_t size)
     file_use_begin(&use, s, FILE_INDEX, STORE_WRITE);
     err e = file_use_open(&use, store);
     if (!e) {
-        int32_t n = used_entries(store, use.file, INDEX_ENTRY_SIZE);
+        int32_t n = index_used_entries(store, use.file, INDEX_ENTRY_SIZE);
         if (n > 0) {
             e = store->ops->read(store->ctx, use.file, entry, sizeof entry,
                                  (int64_t)(n - 1) * INDEX_ENTRY_SIZE, &got);
@@ -200,7 +175,7 @@ static bool take_indexes(struct segment *s, int64_t size)
     s->times_known = true; /* of a sealed one: its last entry was made when it was sealed */
     if (!e) {
         int64_t delta = 0;
-        int32_t n = used_entries(store, use.file, TIME_ENTRY_SIZE);
+        int32_t n = index_used_entries(store, use.file, TIME_ENTRY_SIZE);
         s->tail.time_count = s->time_written = n;
         if (n > 0 && !time_last(store, use.file, n, &s->tail.last_time, &delta)) {
             good = good && delta >= 0;
@@ -218,8 +193,9 @@ static bool take_indexes(struct segment *s, int64_t size)
     return good;
 }
 
-/* Written whatever is there: it may be in the cache alone. */
-static err put_index(struct segment *s, enum file_kind kind, const struct buf *entries)
+/* From `position` on, whatever is there: it may be in the cache alone. */
+static err put_index(struct segment *s, enum file_kind kind, const struct buf *entries,
+                     int64_t position)
 {
     struct store *store = s->log->m->o.store;
     struct file_use use = {0};
@@ -227,9 +203,9 @@ static err put_index(struct segment *s, enum file_kind kind, const struct buf *e
     err e = file_use_open(&use, store);
     if (!e && entries->len) {
         struct iovec v = {entries->ptr, entries->len};
-        e = store->ops->write(store->ctx, use.file, &v, 1, 0);
+        e = store->ops->write(store->ctx, use.file, &v, 1, position);
     }
-    e = e ? e : store->ops->truncate(store->ctx, use.file, (int64_t)entries->len);
+    e = e ? e : store->ops->truncate(store->ctx, use.file, position + (int64_t)entries->len);
     if (use.file) {
         store->ops->close(store->ctx, use.file);
         use.file = NULL;
@@ -254,6 +230,8 @@ struct scan {
     const struct journal_log *journal; /* NULL: it knows nothing of this log */
     size_t journal_next;               /* index of the first batch that may be needed */
     int64_t replay_from;               /* producers know what is below */
+    int64_t resume_from;               /* offset: what is below is durable, its indexes too */
+    int32_t kept[FILE_KINDS];          /* entries of the segment's indexes that stay */
     struct buf index;                  /* owned */
     struct buf timeindex;              /* owned */
     bool stepped;                      /* over a bad batch below the recovery point */
@@ -343,24 +321,36 @@ static const struct journal_batch *journalled_batch(struct scan *c)
     return there ? &j->batches[c->journal_next] : NULL;
 }
 
-/* Writes all of the journal's batches that follow each other from here on. */
+/* Writes all of the journal's batches that follow each other from here on, many at once. */
 static err scan_journal(struct scan *c)
 {
     struct store *store = c->s->log->m->o.store;
+    struct iovec parts[REPLAY_PARTS];
+    int count;
     err e = OK;
-    for (const struct journal_batch *b; !e && (b = journalled_batch(c));) {
-        struct batch_header h;
-        union {
-            const uint8_t *from;
-            void *base; /* as iovec has it, for reading and writing alike */
-        } bytes = {.from = b->p};
-        const struct iovec v = {bytes.base, b->size};
-        e = batch_header_read(b->p, b->size, &h);
-        e = e ? e : store->ops->write(store->ctx, c->file, &v, 1, c->position);
-        c->size =
-            c->position + (int64_t)b->size > c->size ? c->position + (int64_t)b->size : c->size;
-        e = e ? e : scan_batch(c, b->p, &h);
-    }
+    do {
+        const int64_t position = c->position;
+        err bad = OK;
+        count = 0;
+        for (const struct journal_batch *b;
+             !bad && count < REPLAY_PARTS && (b = journalled_batch(c));) {
+            struct batch_header h;
+            union {
+                const uint8_t *from;
+                void *base; /* as iovec has it, for reading and writing alike */
+            } bytes = {.from = b->p};
+            bad = batch_header_read(b->p, b->size, &h);
+            bad = bad ? bad : scan_batch(c, b->p, &h);
+            if (!bad) {
+                parts[count++] = (struct iovec){bytes.base, b->size};
+            }
+        }
+        if (count > 0) {
+            e = store->ops->write(store->ctx, c->file, parts, count, position);
+        }
+        c->size = c->position > c->size ? c->position : c->size;
+        e = e ? e : bad;
+    } while (!e && count > 0);
     return e;
 }
 
@@ -471,6 +461,63 @@ static err hold_place(struct scan *c)
     return e;
 }
 
+static err open_index(struct segment *s, enum file_kind kind, struct store_file **ret_file)
+{
+    struct store *store = s->log->m->o.store;
+    char path[LOG_PATH_SIZE];
+    segment_path(s, kind, path);
+    return store->ops->open(store->ctx, path, STORE_READ, ret_file);
+}
+
+/* The scan of a segment begins at the last batch below c->resume_from that has an index entry:
+ * both indexes know everything before. Where they do not lead to it, it begins at the beginning. */
+static err resume_scan(struct scan *c, const struct segment_tail *before)
+{
+    struct segment *s = c->s;
+    struct store *store = s->log->m->o.store;
+    struct store_file *files[FILE_KINDS] = {0};
+    uint8_t last[FILE_KINDS][TIME_ENTRY_SIZE];
+    uint8_t head[BATCH_HEADER_SIZE];
+    int32_t kept[FILE_KINDS] = {0};
+    struct batch_header h;
+    size_t got = 0;
+    int64_t delta = c->resume_from - 1 - s->base_offset;
+    int64_t position = 0;
+    err e = OK;
+    for (enum file_kind k = FILE_INDEX; k <= FILE_TIMEINDEX && !e; k++) {
+        int32_t count = k == FILE_INDEX ? s->index_written : s->time_written;
+        e = open_index(s, k, &files[k]);
+        e = e ? e : index_count_upto(store, k, files[k], count, delta, last[k], &kept[k]);
+        e = e || kept[k] > 0 ? e : ERR_NOT_FOUND;
+        delta = e || k != FILE_INDEX ? delta : (int64_t)get_be32(last[k]);
+    }
+    if (!e) {
+        position = (int64_t)get_be32(last[FILE_INDEX] + 4);
+        e = store->ops->read(store->ctx, c->file, head, sizeof head, position, &got);
+        e = e ? e : batch_header_read(head, got, &h);
+        bool there = !e && batch_is_in_place(&h, s->base_offset, c->resume_from) &&
+                     h.base_offset + h.last_offset_delta == s->base_offset + delta;
+        e = e || there ? e : ERR_CORRUPT;
+    }
+    for (enum file_kind k = FILE_INDEX; k <= FILE_TIMEINDEX; k++) {
+        if (files[k]) {
+            store->ops->close(store->ctx, files[k]);
+        }
+    }
+    if (e) {
+        return e == ERR_IO || e == ERR_NO_FILES ? e : OK;
+    }
+    struct segment_tail *t = &s->tail;
+    c->kept[FILE_INDEX] = t->index_count = kept[FILE_INDEX];
+    c->kept[FILE_TIMEINDEX] = t->time_count = kept[FILE_TIMEINDEX];
+    t->first_timestamp = before->first_timestamp;
+    t->max_timestamp = t->last_time = (int64_t)get_be64(last[FILE_TIMEINDEX]);
+    t->max_timestamp_offset = s->base_offset + (int64_t)get_be32(last[FILE_TIMEINDEX] + 8);
+    c->position = position;
+    c->next_offset = h.base_offset;
+    return OK;
+}
+
 /* Scans a segment, cuts it if it may be cut, syncs it, and replaces its indexes. *ret_whole false:
  * it is the last one. */
 static err recover_segment(struct scan *c, bool *ret_whole)
@@ -479,6 +526,7 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     struct log *log = s->log;
     struct store *store = log->m->o.store;
     struct file_use use = {0};
+    const struct segment_tail before = s->tail;
     s->tail = (struct segment_tail){.max_timestamp = -1,
                                     .max_timestamp_offset = s->base_offset,
                                     .first_timestamp = -1,
@@ -490,13 +538,21 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     c->position = 0;
     c->rewrite_from = -1;
     c->stepped = false;
+    c->kept[FILE_INDEX] = c->kept[FILE_TIMEINDEX] = 0;
     e = e ? e : store->ops->size(store->ctx, c->file, &c->size);
+    if (!e && c->resume_from > s->base_offset) {
+        e = resume_scan(c, &before);
+    }
+    const int64_t from = c->position;
     err found = e ? OK : scan_segment(c);
-    *ret_whole = !found;
+    /* The segment has all that is its: what is behind that is of a batch that was refused, and cut
+     * off again, but not synced since. */
+    bool complete = found && c->next_offset == c->end_offset;
+    *ret_whole = !found || complete;
     bool rotten = log->m->journal.replay && log->m->journal.replay->rotten;
     if (found && found != ERR_CORRUPT && found != ERR_TRUNCATED) {
         e = found;
-    } else if (found && (c->next_offset < c->durable_from || rotten)) { /* R1 */
+    } else if (found && !complete && (c->next_offset < c->durable_from || rotten)) { /* R1 */
         fence(c);
     } else if (found) {
         diag_log(log->m->o.diag, DIAG_WARN, "tail_cut",
@@ -513,12 +569,16 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     }
     file_use_end(&use);
     s->tail.size = s->written_size = c->position;
-    s->own_from = c->stepped ? c->position : 0;
+    s->own_from = c->stepped ? c->position : from;
+    log_note_growth(log, c->position - from); /* the next start need not do it again */
     if (s->sealed) { /* as its seal made it; harmless where the log turns out to end here */
         scan_time_entry(c);
     }
-    e = e ? e : put_index(s, FILE_INDEX, &c->index);
-    e = e ? e : put_index(s, FILE_TIMEINDEX, &c->timeindex);
+    e = e ? e
+          : put_index(s, FILE_INDEX, &c->index, (int64_t)c->kept[FILE_INDEX] * INDEX_ENTRY_SIZE);
+    e = e ? e
+          : put_index(s, FILE_TIMEINDEX, &c->timeindex,
+                      (int64_t)c->kept[FILE_TIMEINDEX] * TIME_ENTRY_SIZE);
     s->index_written = s->tail.index_count;
     s->time_written = s->tail.time_count;
     c->index.len = c->timeindex.len = 0;
@@ -735,7 +795,8 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
     struct scan c = {.durable_from = *recovery_point,
                      .replay_from = snapshot < 0 ? 0 : snapshot,
                      .journal = journal_find(&log->m->journal, log_journal_id(log))};
-    int64_t from = snapshot < checkpointed ? snapshot : checkpointed;
+    const int64_t from = snapshot < checkpointed ? snapshot : checkpointed;
+    c.resume_from = from;
     /* What is below the checkpoint is synced, and may have been cleaned since. */
     while (c.journal && c.journal_next < c.journal->count &&
            c.journal->batches[c.journal_next].offset < checkpointed) {
@@ -863,11 +924,12 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
         }
     } else {
         recovery_point = log->next_offset;
+        log_active(log)->cut = !clean; /* by who was killed, perhaps */
     }
-    /* A log that nothing was appended to was never synced, whatever stop there was: the first sync
-     * makes its entries durable. */
-    log->fresh = true;
-    log_active(log)->fresh = true;
+    /* Where nothing of the active segment was durable, no sync of its directory entry need have
+     * been, whatever stop there was: the next one makes it durable. */
+    log->fresh = log->fresh || checkpointed <= log_active(log)->base_offset;
+    log_active(log)->fresh = log->fresh;
     log->snapshot_offset = snapshot;
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;

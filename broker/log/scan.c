@@ -173,3 +173,63 @@ err time_last(struct store *store, struct store_file *timeindex, int32_t count,
     return count > 0 ? time_entry(store, timeindex, count - 1, ret_timestamp, ret_offset_delta)
                      : ERR_NOT_FOUND;
 }
+
+int32_t index_used_entries(struct store *store, struct store_file *file, int entry_size)
+{
+    int64_t size = 0;
+    uint8_t entry[TIME_ENTRY_SIZE];
+    static const uint8_t zero[TIME_ENTRY_SIZE];
+    if (store->ops->size(store->ctx, file, &size)) {
+        return 0;
+    }
+    int64_t low = 0; /* entries below are used */
+    int64_t high = size / entry_size;
+    while (low < high) {
+        size_t got = 0;
+        int64_t middle = high == size / entry_size ? high - 1 : low + (high - low) / 2;
+        if (store->ops->read(store->ctx, file, entry, (size_t)entry_size, middle * entry_size,
+                             &got) ||
+            got < (size_t)entry_size) {
+            return 0;
+        }
+        if (memcmp(entry, zero, (size_t)entry_size) != 0) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return (int32_t)low;
+}
+
+err index_count_upto(struct store *store, enum file_kind kind, struct store_file *index,
+                     int32_t count, int64_t delta, uint8_t last[TIME_ENTRY_SIZE],
+                     int32_t *ret_count)
+{
+    const bool is_time = kind == FILE_TIMEINDEX;
+    const size_t size = is_time ? TIME_ENTRY_SIZE : INDEX_ENTRY_SIZE;
+    const size_t key_size = is_time ? 8 : 4; /* what rises is first in an entry */
+    uint8_t window[INDEX_WINDOW * TIME_ENTRY_SIZE];
+    int32_t n = 0;
+    bool more = true;
+    while (more && n < count) {
+        size_t want = (size_t)(count - n < INDEX_WINDOW ? count - n : INDEX_WINDOW) * size;
+        size_t got = 0;
+        err e = store->ops->read(store->ctx, index, window, want, (int64_t)n * (int64_t)size, &got);
+        if (e) {
+            return e;
+        }
+        more = got == want;
+        for (size_t at = 0; at + size <= got; at += size) {
+            const uint8_t *entry = window + at;
+            if ((int64_t)get_be32(entry + (is_time ? 8 : 0)) > delta ||
+                (n > 0 && memcmp(entry, last, key_size) <= 0)) {
+                more = false;
+                break;
+            }
+            memcpy(last, entry, size);
+            n++;
+        }
+    }
+    *ret_count = n;
+    return OK;
+}

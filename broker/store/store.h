@@ -53,7 +53,9 @@ struct store_ops {
     err (*allocate)(void *ctx, struct store_file *file,
                     int64_t size); /* blocks for so many bytes from the beginning; what was not
                                       there before is zeros. An error leaves some of it */
-    err (*sync)(void *ctx, struct store_file *file); /* fdatasync */
+    void (*start_sync)(void *ctx, struct store_file *file); /* begins to write out what a sync
+                                                               would, and promises nothing */
+    err (*sync)(void *ctx, struct store_file *file);        /* fdatasync */
     err (*truncate)(void *ctx, struct store_file *file, int64_t size);
     err (*size)(void *ctx, struct store_file *file, int64_t *ret_size);
     int (*fd)(struct store_file *file); /* for sendfile; -1 when the driver has none */

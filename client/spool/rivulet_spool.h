@@ -38,7 +38,7 @@
  * spool is closed.
  *
  * BOUNDS. `spool.max.bytes` limits events that wait and events set aside: then RV_E_FULL. Files are
- * removed when all of their events are delivered. Besides, the directory has 512 KiB of its own,
+ * removed when all of their events are delivered. Besides, the directory has 256 KiB of its own,
  * taken when it is made, so that a full disk keeps nobody from sending.
  *
  * THREADS. Any thread may call anything on a spool at any time, but one rv_spool_send at a time

@@ -30,6 +30,13 @@ enum {
     OVER_SIZE = CHAIN_HEAD_SIZE + 8, /* bytes that are kept free for an S */
 };
 
+/* What a reset writes, and a plan behind it, always have room. */
+enum {
+    BATCH_MOST = 32 + PLAN_TOPIC_SIZE, /* bytes of a batch in a plan */
+    PLAN_MOST = CHAIN_HEAD_SIZE + 24 + PLAN_BATCHES * BATCH_MOST + PLAN_EVENTS,
+};
+_Static_assert(2 * PLAN_MOST + 256 < SENDING_FILE_SIZE, "two plans");
+
 static const char *const names[2] = {"sending.0", "sending.1"};
 
 /* ---- entries ---- */

@@ -40,4 +40,4 @@ int sending_end(struct sending *s, uint64_t next, struct rv_error *ret_error);
 int sending_sync(struct sending *s, struct rv_error *ret_error);
 void sending_close(struct sending *s); /* takes a zeroed one */
 
-enum { SENDING_FILE_SIZE = 256 << 10 }; /* bytes of each of the two */
+enum { SENDING_FILE_SIZE = 128 << 10 }; /* bytes of each of the two */

@@ -58,7 +58,7 @@ static int window_decode(struct window *w, const size_t *ends, struct rv_error *
         struct bytes body = {(const uint8_t *)w->bytes.ptr + from, ends[i] - from};
         if (event_decode(body, &w->events[i]) != OK) {
             return fail_set(ret_error, RV_E_CORRUPT, "event %llu makes no sense",
-                            (unsigned long long)(w->first + i));
+                            (unsigned long long)w->first + i);
         }
         from = ends[i];
     }

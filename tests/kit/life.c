@@ -194,13 +194,13 @@ static void observe(struct life *l)
     }
 }
 
-void life_init(struct life *l)
+void life_init(struct life *l, uint64_t seed)
 {
     static const char *const sets[] = {
         "offsets.topic.num.partitions=2", "rivulet.log.compact.roll.bytes=500",
         "log.cleaner.min.cleanable.ratio=0.2", "log.cleaner.delete.retention.ms=0", NULL};
     memset(l, 0, sizeof *l);
-    broker_kit_init(&l->k, 1, sets);
+    broker_kit_init(&l->k, seed, sets);
     for (int i = 0; i < LIFE_LOGS; i++) {
         l->logs[i].tried = -1;
     }

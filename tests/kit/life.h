@@ -76,7 +76,7 @@ enum life_step life_step_at(int step);
 const char *life_step_name(enum life_step kind);
 const char *life_loss_name(enum life_loss kind);
 
-void life_init(struct life *l);
+void life_init(struct life *l, uint64_t seed); /* of how workers take turns */
 void life_finish(struct life *l);
 
 void life_start(struct life *l, bool clean); /* l->runs says whether it did; a refusal is no loss */

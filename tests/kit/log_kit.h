@@ -9,7 +9,7 @@
 #include "tests/kit/sim_store.h"
 #include "tests/kit/sim_worker.h"
 
-enum { LOG_KIT_LOGS = 4 };
+enum { LOG_KIT_LOGS = 40 };
 
 struct log_kit {
     struct sim_store *sim; /* owned */

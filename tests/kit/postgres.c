@@ -69,8 +69,8 @@ static pid_t spawn(const struct postgres *p, char *const *argv)
         dup2(quiet, STDIN_FILENO) >= 0 && dup2(out, STDOUT_FILENO) >= 0 &&
         dup2(out, STDERR_FILENO) >= 0) {
         execvp(program, argv);
-        perror(program);
     }
+    perror(program); /* or TMPDIR is not that user's to go through */
     _exit(127);
 }
 

@@ -10,6 +10,7 @@ enum {
     RECORDS_MAX = 50000,
     ROUNDS_MAX = 1000,
     WAIT_MS = 100,
+    TRIES = 10, /* of a request whose answer was lost */
 };
 
 static void headers_take(struct raw_log *l, const struct record *r, struct raw_record *out)
@@ -87,7 +88,11 @@ static void fetch(struct raw_log *l, struct rv_client *client, const char *topic
     check(wire_encode(api->request, FETCH_VERSION, &w, &request) == OK);
     struct rv_response *answer;
     struct rv_error e;
-    int code = rv_request(client, -1, API_FETCH, FETCH_VERSION, w.ptr, w.len, 10000, &answer, &e);
+    int code;
+    int tries = 0;
+    do { /* reading may be done twice; the broker may just have started again */
+        code = rv_request(client, -1, API_FETCH, FETCH_VERSION, w.ptr, w.len, 10000, &answer, &e);
+    } while (code != RV_OK && e.flags & RV_UNSURE && ++tries < TRIES);
     check(code == RV_OK);
     writer_finish(&w);
     struct arena a;

@@ -269,6 +269,13 @@ out:
     return e;
 }
 
+/* What is un-synced may be on the disk or not, with it or without it. */
+static void sim_start_sync(void *ctx, struct store_file *file)
+{
+    (void)ctx;
+    (void)file;
+}
+
 static err sim_sync(void *ctx, struct store_file *file)
 {
     struct sim_store *s = ctx;
@@ -524,6 +531,7 @@ static const struct store_ops sim_ops = {
     .read_cached = sim_read_cached,
     .write = sim_write,
     .allocate = sim_allocate,
+    .start_sync = sim_start_sync,
     .sync = sim_sync,
     .truncate = sim_truncate,
     .size = sim_size,

@@ -83,7 +83,7 @@ static void run(const void *arg, void *out)
     struct outcome *o = out;
     struct life *l = mem_need(sizeof *l);
     struct sim_store *sim;
-    life_init(l);
+    life_init(l, 1);
     sim = l->k.logs.sim;
     sim_store_seed(sim, f->operation);
     sim_store_fail_at(sim, f->operation, f->e);
@@ -111,7 +111,7 @@ static void run(const void *arg, void *out)
 static uint64_t operations_of_a_life(void)
 {
     struct life *l = mem_need(sizeof *l);
-    life_init(l);
+    life_init(l, 1);
     life_start(l, false);
     life_run(l, life_steps());
     check(l->runs && l->step == life_steps());

@@ -3,9 +3,10 @@
  * acknowledged is lost, nothing that was read is gone. And the same harness tells when one of the
  * things that this rests on is taken away.
  *
- * A cut has a number: its operation is drawn from it, all operations once before one comes again,
- * and with it the seed of what the cut leaves. RUNS=n sets how many there are, FIRST=n from which
- * on, SEED=n runs that one alone; a failure prints its number. Each runs in a process of its own.
+ * A cut has a number: its operation follows from it, all of a life's once before those of another
+ * life, whose threads take other turns, and so does what the cut leaves. RUNS=n sets how many there
+ * are, FIRST=n from which on, SEED=n runs that one alone; a failure prints its number. Each runs in
+ * a process of its own.
  */
 #include "base/check.h"
 #include "base/mem.h"
@@ -37,7 +38,8 @@ struct sabotage {
 struct cut {
     const struct sabotage *sabotage;
     uint64_t number;
-    uint64_t operations; /* of a whole life */
+    uint64_t life; /* seed of how its threads take turns */
+    uint64_t operation;
 };
 
 struct outcome {         /* of one number; what its process tells */
@@ -49,10 +51,10 @@ struct outcome {         /* of one number; what its process tells */
     char first_loss[LIFE_TEXT];
 };
 
-static struct life *create_life(const struct sabotage *s)
+static struct life *create_life(const struct sabotage *s, uint64_t seed)
 {
     struct life *l = mem_need(sizeof *l);
-    life_init(l);
+    life_init(l, seed);
     l->k.logs.has_no_salt = s->no_salt;
     l->k.logs.clears_journal = s->turned_round;
     if (s->no_sync) {
@@ -68,10 +70,10 @@ static void destroy_life(struct life *l)
 }
 
 /* What a life without a cut is, and that all of it happens in it. */
-static uint64_t operations_of_a_life(void)
+static uint64_t operations_of(uint64_t seed)
 {
     static const struct sabotage none;
-    struct life *l = create_life(&none);
+    struct life *l = create_life(&none, seed);
     l->k.logs.keeps_lines = true;
     life_start(l, false);
     life_run(l, life_steps());
@@ -114,15 +116,12 @@ static void run(const void *arg, void *out)
 {
     const struct cut *c = arg;
     struct outcome *o = out;
-    uint64_t number = c->number;
-    uint64_t operations = c->operations;
-    uint64_t seed = number / operations;
-    struct life *l = create_life(c->sabotage);
+    struct life *l = create_life(c->sabotage, c->life);
     struct sim_store *sim = l->k.logs.sim;
     struct rng rng;
-    rng_init(&rng, number);
-    sim_store_seed(sim, number);
-    sim_store_cut_at(sim, number * STRIDE % operations, seed == 0 ? SIM_CUT_LOSE : SIM_CUT_TEAR);
+    rng_init(&rng, c->number);
+    sim_store_seed(sim, c->number);
+    sim_store_cut_at(sim, c->operation, c->life == 1 ? SIM_CUT_LOSE : SIM_CUT_TEAR);
     life_start(l, false);
     life_run(l, life_steps());
     check(sim_store_is_down(sim));
@@ -154,18 +153,29 @@ static void run(const void *arg, void *out)
     destroy_life(l);
 }
 
+/* All operations of a life once, in another order than they come; then of another life. */
+static struct cut cut_of(const struct sabotage *s, uint64_t number)
+{
+    static uint64_t first, last_life, last; /* operations: of the first life, and the last one */
+    first = first ? first : operations_of(1);
+    uint64_t life = 1 + number / first;
+    last = last_life == life ? last : operations_of(life);
+    last_life = life;
+    return (struct cut){s, number, life, number % first * STRIDE % first % last};
+}
+
 static void nothing_promised_is_lost_wherever_the_power_goes(void **state)
 {
     (void)state;
     static const struct sabotage none;
-    uint64_t operations = operations_of_a_life();
+    uint64_t operations = operations_of(1);
     uint64_t first = life_number("SEED", life_number("FIRST", 0));
     uint64_t runs = getenv("SEED") ? 1 : life_number("RUNS", RUNS);
     uint64_t in_starts = 0;
     uint64_t steps[LIFE_STEP_KINDS] = {0};
     uint64_t ops[SIM_OP_COUNT] = {0};
     for (uint64_t i = first; i < first + runs; i++) {
-        struct cut c = {&none, i, operations};
+        struct cut c = cut_of(&none, i);
         struct outcome o;
         if (!life_apart(run, &c, &o, sizeof o)) {
             fail_msg("SEED=%llu: the process ended", (unsigned long long)i);
@@ -201,13 +211,15 @@ static void expect_losses(const struct sabotage *s)
     if (getenv("FIRST") || getenv("SEED")) {
         skip(); /* shown once is shown */
     }
-    uint64_t operations = operations_of_a_life();
+    uint64_t operations = operations_of(1);
+    uint64_t runs = life_number("RUNS", SABOTAGED_RUNS);
+    runs = runs < SABOTAGED_RUNS ? runs : SABOTAGED_RUNS;
     uint64_t with_loss = 0;
     uint64_t ended = 0;
     uint64_t losses[LIFE_LOSSES] = {0};
     char example[LIFE_TEXT] = "";
-    for (uint64_t i = 0; i < SABOTAGED_RUNS; i++) {
-        struct cut c = {s, operations + i, operations};
+    for (uint64_t i = 0; i < runs; i++) {
+        struct cut c = cut_of(s, operations + i);
         struct outcome o;
         ended += !life_apart(run, &c, &o, sizeof o);
         with_loss += o.first_loss[0] != 0;
@@ -218,8 +230,9 @@ static void expect_losses(const struct sabotage *s)
             memcpy(example, o.first_loss, sizeof example);
         }
     }
-    print_message("%s: %llu of %d cuts lose something, %llu end the process:", s->what,
-                  (unsigned long long)with_loss, SABOTAGED_RUNS, (unsigned long long)ended);
+    print_message("%s: %llu of %llu cuts lose something, %llu end the process:", s->what,
+                  (unsigned long long)with_loss, (unsigned long long)runs,
+                  (unsigned long long)ended);
     for (int n = 0; n < LIFE_LOSSES; n++) {
         print_message(" %s %llu", life_loss_name((enum life_loss)n), (unsigned long long)losses[n]);
     }

@@ -18,6 +18,7 @@ OWNERS = [
      r"f?truncate(64)?|(posix_)?fallocate(64)?|link|linkat|symlink|symlinkat|readlink|readlinkat|mkdir|mkdirat|rmdir|f?opendir|fdopendir|"
      r"readdir(64)?|(f|l)?stat(64)?|fstatat(64)?|statx|f?statvfs(64)?|access|faccessat|f?chmod|f?chown|flock|lockf|realpath|uv_fs_\w+",
      r"broker/store/.*\.o", [
+         (r"client/spool/disk\.o", r".*"),  # the files of a spool, which is a library's own
          (r"broker/main\.o", r"f?open(64)?"),  # the settings, before there is a store; /dev/null for standard files that are closed
          (r"broker/net/(net|listener)\.o", r"open(64)?"),  # a spare descriptor, on /dev/null
          (r"broker/server/server\.o", r"realpath"),  # the data directory's name, to show

@@ -112,11 +112,17 @@ static int group(struct rv_client *c, struct rv_error *e)
     return code;
 }
 
+/* One whose answer there was no memory for is not sent again by the library: it may have been
+ * carried out. This one may be. */
 static int any_request(struct rv_client *c, struct rv_error *e)
 {
     struct rv_response *r = NULL;
     static const uint8_t body[] = {0, 0}; /* ListGroups, version 2: nothing */
     int code = rv_request(c, -1, 16, 2, body, 0, PATIENCE_MS, &r, e);
+    if (code != RV_OK && e->flags & RV_UNSURE) {
+        assert_null(r);
+        code = rv_request(c, -1, 16, 2, body, 0, PATIENCE_MS, &r, e);
+    }
     assert_int_equal(r != NULL, code == RV_OK);
     assert_true(!r || r->size > 6);
     rv_free(r);

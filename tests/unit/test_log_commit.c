@@ -239,6 +239,42 @@ static void what_was_told_durable_survives_a_power_cut_at_any_operation(void **s
     }
 }
 
+/* More segments than are written out together: in the first group, which syncs them, and in the
+ * checkpoints, behind which the journal forgets what it had. */
+static void many_segments_are_all_synced(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 60 };
+    struct log_kit *k = mem_need(sizeof *k);
+    struct log_kit_append *a = mem_need(LOG_KIT_LOGS * sizeof *a);
+    log_kit_init(k, 1);
+    assert_int_equal(log_kit_start(k, LOG_KIT_LOGS, false), OK);
+    for (int round = 0; round < ROUNDS; round++) {
+        for (int i = 0; i < LOG_KIT_LOGS; i++) {
+            log_kit_batch(&a[i], 1, 100, (uint64_t)round, T0, -1, -1, -1);
+            assert_int_equal(log_kit_append(k, i, &a[i]), OK);
+        }
+        struct sim_worker *const others[] = {&k->writer, &k->reader};
+        log_manager_submit(k->m);
+        sim_workers_drain(others, 2, &k->rng); /* behind the first sync, the rest is one group */
+        log_kit_drain(k);
+        for (int i = 0; i < LOG_KIT_LOGS; i++) {
+            assert_int_equal(a[i].durable, 1);
+            assert_int_equal(a[i].durable_result, OK);
+            log_kit_append_finish(&a[i]);
+        }
+        if (round % 7 == 0) {
+            log_kit_crash(k, SIM_CUT_LOSE);
+            assert_int_equal(log_kit_start(k, LOG_KIT_LOGS, false), OK);
+            for (int i = 0; i < LOG_KIT_LOGS; i++) {
+                assert_int_equal(log_high_watermark(log_kit_log(k, i)), round + 1);
+            }
+        }
+    }
+    mem_free(a);
+    done(k);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -248,6 +284,7 @@ int main(void)
         cmocka_unit_test(large_ones_are_written_while_another_is_synced),
         cmocka_unit_test(a_refused_write_is_told_and_what_else_was_written_is_durable),
         cmocka_unit_test(what_was_told_durable_survives_a_power_cut_at_any_operation),
+        cmocka_unit_test(many_segments_are_all_synced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -343,12 +343,80 @@ static void what_was_acknowledged_outlives_a_torn_power_cut_anywhere(void **stat
     sweep(SIM_CUT_TEAR, 5);
 }
 
+static err append_one(struct log_kit *k, int64_t offset)
+{
+    struct log_kit_append a;
+    log_kit_batch(&a, 1, 100, (uint64_t)offset, k->clock.wall_ms, -1, -1, -1);
+    assert_int_equal(log_kit_append(k, 0, &a), OK);
+    log_kit_drain(k);
+    log_kit_append_finish(&a);
+    return a.durable_result;
+}
+
+/* A batch is refused, what of it was written is cut off again, and the segment is full. Nobody
+ * syncs the cut, so the power may bring back some of those bytes: they are behind the segment's
+ * end, and nothing of the log. LATE: a checkpoint has gone by, and the next start does not look
+ * there. KILLED: and who cut did not live to see that. */
+enum when { AT_ONCE, LATE, KILLED };
+
+static void refuse_then_cut_the_power(uint64_t seed, enum when when)
+{
+    const int64_t before = when ? 2 : 3; /* the third one would be in the journal, and be synced */
+    struct log_kit k;
+    struct buf out = {0};
+    int64_t offset, timestamp;
+    log_kit_init(&k, seed);
+    k.config.segment_ms = 1000;
+    assert_int_equal(log_kit_start(&k, 1, false), OK);
+    for (int64_t i = 0; i < before; i++) {
+        assert_int_equal(append_one(&k, i), OK);
+    }
+    if (when == KILLED) {
+        log_kit_stop(&k);
+        assert_int_equal(log_kit_start(&k, 1, true), OK);
+    }
+    sim_store_set_limit(k.sim, sim_store_used(k.sim) + 70); /* of some 170 bytes */
+    assert_int_equal(append_one(&k, before), ERR_NO_SPACE);
+    sim_store_set_limit(k.sim, -1);
+    if (when == KILLED) {
+        log_kit_crash(&k, SIM_KILL);
+        assert_int_equal(log_kit_start(&k, 1, false), OK);
+    }
+    sim_clock_advance_ms(&k.clock, 1001);
+    assert_int_equal(append_one(&k, before), OK); /* in the next segment */
+    if (when != AT_ONCE) {
+        log_kit_stop(&k);
+    }
+    log_kit_crash(&k, SIM_CUT_TEAR);
+    assert_int_equal(log_kit_start(&k, 1, false), OK);
+    sim_clock_advance_ms(&k.clock, 1);
+    assert_int_equal(append_one(&k, before + 1), OK); /* it is not fenced */
+    for (int64_t i = 0; i < before + 2; i++) {
+        assert_int_equal(log_kit_read(&k, 0, i, 1, &out), OK);
+    }
+    assert_int_equal(log_kit_max_time(&k, 0, &offset, &timestamp), OK);
+    assert_int_equal(offset, before + 1);
+    buf_finish(&out);
+    log_kit_finish(&k);
+}
+
+static void bytes_of_a_refused_batch_that_come_back_are_nothing_of_the_log(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed < 40; seed++) {
+        refuse_then_cut_the_power(seed, AT_ONCE);
+        refuse_then_cut_the_power(seed, LATE);
+        refuse_then_cut_the_power(seed, KILLED);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_was_acknowledged_outlives_a_kill_anywhere_and_a_power_cut_after_it),
         cmocka_unit_test(what_was_acknowledged_outlives_a_power_cut_anywhere),
         cmocka_unit_test(what_was_acknowledged_outlives_a_torn_power_cut_anywhere),
+        cmocka_unit_test(bytes_of_a_refused_batch_that_come_back_are_nothing_of_the_log),
         cmocka_unit_test(an_operation_that_fails_leaves_no_append_without_an_answer),
         cmocka_unit_test(a_stop_that_could_not_write_everything_is_not_called_clean),
     };

@@ -2,6 +2,7 @@
  * anything. What is served is right, or the answer says that it is not. */
 #include "base/bytes.h"
 #include "base/mem.h"
+#include "broker/log/internal.h"
 #include "tests/kit/log_kit.h"
 #include "tests/kit/store_dsl.h"
 
@@ -307,6 +308,114 @@ static void a_log_that_ends_below_its_recovery_point_gives_no_offset_again(void 
     }
 }
 
+static void append_until(struct log_kit *k, int64_t end)
+{
+    for (int64_t i = log_end_offset(log_kit_log(k, 0)); i < end; i++) {
+        struct log_kit_append a;
+        log_kit_batch(&a, 1, VALUE, (uint64_t)i, T0 + i, -1, -1, -1);
+        assert_int_equal(log_kit_append(k, 0, &a), OK);
+        log_kit_drain(k);
+        log_kit_append_finish(&a);
+    }
+}
+
+static void read_whole(struct log_kit *k, const char *path, struct buf *out)
+{
+    assert_int_equal(store_read_file(sim_store_store(k->sim), path, 4096, out), OK);
+    assert_true(out->len > 0);
+}
+
+/* A start costs what came since the checkpoint, and not what the segment holds: rot below is not
+ * met by it. What it does not read, it does not vouch for: who reads the rot is told. The indexes
+ * are those of a log that was never opened again. */
+static void an_unclean_start_reads_from_the_recovery_point_on(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"t0-0/00000000000000000000.index",
+                                        "t0-0/00000000000000000000.timeindex"};
+    static const enum sim_cut cuts[] = {SIM_KILL, SIM_CUT_LOSE, SIM_CUT_TEAR};
+    for (size_t i = 0; i < sizeof cuts / sizeof *cuts; i++) {
+        struct log_kit *k = kit();
+        struct log_kit *once = kit();
+        k->keeps_lines = true;
+        k->config.index_interval_bytes = once->config.index_interval_bytes = 100;
+        assert_int_equal(log_kit_start(k, 1, false), OK);
+        append_until(k, 20);
+        log_kit_stop(k);
+        assert_int_equal(log_kit_start(k, 1, true), OK);
+        append_until(k, 30);
+        int64_t size = log_size_bytes(log_kit_log(k, 0)) / 30;
+        log_kit_crash(k, cuts[i]);
+        sim_store_flip(k->sim, "t0-0/00000000000000000000.log", 5 * size - 1, 0x40);
+        assert_int_equal(log_kit_start(k, 1, false), OK);
+        assert_null(strstr(buf_text(&k->lines), "batch_corrupt"));
+        assert_int_equal(log_high_watermark(log_kit_log(k, 0)), 30);
+        for (int64_t at = 0; at < 30; at++) {
+            assert_int_equal(first_at(k, at), at == 4 ? -ERR_CORRUPT : at);
+        }
+        assert_int_equal(first_since(k, T0 + 29), 29);
+        append_until(k, 40);
+
+        assert_int_equal(log_kit_start(once, 1, false), OK);
+        append_until(once, 40);
+        for (int n = 0; n < 2; n++) {
+            struct buf a = {0};
+            struct buf b = {0};
+            read_whole(k, names[n], &a);
+            read_whole(once, names[n], &b);
+            assert_int_equal(a.len, b.len);
+            assert_memory_equal(a.ptr, b.ptr, b.len);
+            buf_finish(&a);
+            buf_finish(&b);
+        }
+        done(k);
+        done(once);
+    }
+}
+
+/* A crash soon after a start does not make the next one read all of it again. */
+static void what_a_start_has_scanned_is_checkpointed_without_another_append(void **state)
+{
+    (void)state;
+    struct log_kit *k = kit();
+    struct log_kit_append a;
+    struct store *store = sim_store_store(k->sim);
+    assert_int_equal(log_kit_start(k, 1, false), OK);
+    log_kit_batch(&a, 300, 4096, 0, T0, -1, -1, -1); /* more than a MiB */
+    assert_int_equal(log_kit_append(k, 0, &a), OK);
+    log_kit_drain(k);
+    log_kit_append_finish(&a);
+    log_kit_crash(k, SIM_KILL);
+    assert_int_equal(log_kit_start(k, 1, false), OK);
+    assert_int_equal(open_error(store, "recovery-point-offset-checkpoint", STORE_READ),
+                     ERR_NOT_FOUND);
+    sim_clock_advance_ms(&k->clock, 1000);
+    timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+    log_kit_drain(k);
+    assert_file(store, "recovery-point-offset-checkpoint", "0\n1\nt0 0 300\n");
+    done(k);
+}
+
+/* What a start would have to read is bounded, however fast it came. */
+static void much_that_was_appended_is_checkpointed_before_the_interval(void **state)
+{
+    (void)state;
+    struct log_kit *k = kit();
+    struct store *store = sim_store_store(k->sim);
+    assert_int_equal(log_kit_start(k, 1, false), OK);
+    append_until(k, 1);
+    timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+    log_kit_drain(k);
+    assert_int_equal(open_error(store, "recovery-point-offset-checkpoint", STORE_READ),
+                     ERR_NOT_FOUND);
+    log_note_growth(log_kit_log(k, 0), CHECKPOINT_BYTES);
+    append_until(k, 2);
+    timers_run(&k->timers, clock_mono_ms(&k->clock.clock));
+    log_kit_drain(k);
+    assert_file(store, "recovery-point-offset-checkpoint", "0\n1\nt0 0 2\n");
+    done(k);
+}
+
 /* Each small file with each of these contents: the log opens, and all of it is there. When the
  * recovery point says that there was more, that is believed, and nothing is given its place. */
 static void small_files_that_say_anything_lose_nothing(void **state)
@@ -362,6 +471,9 @@ int main(void)
         cmocka_unit_test(an_index_that_leads_nowhere_costs_time_and_no_answer),
         cmocka_unit_test(indexes_padded_with_zeros_are_read_up_to_them),
         cmocka_unit_test(a_log_that_ends_below_its_recovery_point_gives_no_offset_again),
+        cmocka_unit_test(an_unclean_start_reads_from_the_recovery_point_on),
+        cmocka_unit_test(what_a_start_has_scanned_is_checkpointed_without_another_append),
+        cmocka_unit_test(much_that_was_appended_is_checkpointed_before_the_interval),
         cmocka_unit_test(small_files_that_say_anything_lose_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,7 +9,7 @@ set -u
 packages="python3 gcc g++ make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev libsqlite3-dev libpq-dev postgresql zstd scdoc"
 for extra in "$@"; do
     case $extra in
-    tidy) packages="$packages binutils git python3 clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
+    tidy) packages="$packages binutils git python3 librdkafka-dev clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
     peers)
         # A toolchain that is on PATH is used as it is, however it came there; tests/peers/run says when it is too old.
         packages="$packages kcat python3-venv man-db zsh fish"
