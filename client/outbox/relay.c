@@ -7,18 +7,19 @@
  *              -> SETTLE: rows deleted, or what else became        settle.c, one transaction
  *
  * What holds, whoever dies when:
- *   O1  A batch is sent only after its SEAL is committed, durably (relay_hold sees to it that
- * commits are), and again only under the same identity, unless the broker said, or was seen, not to
- *       have it. So it is stored once (client/sealed/sealed.h says why, and what that leaves).
- *   O2  Every transaction of ours begins by renewing the lease under its epoch, which locks its
- * row: who is not the newest holder writes nothing. What a fenced relay still sends is a batch that
- *       the newer one has sealed as well: a duplicate. A batch that was unsealed is followed by one
- *       of a higher epoch, which fences the older one at the broker.
+ *   O1  A batch is sent only after its SEAL is committed, durably (commits_make_durable), and again
+ *       only under the same identity, unless the broker said, or was seen, not to have it. So it is
+ *       stored once (client/sealed/sealed.h says why, and what that leaves).
+ *   O2  Every transaction of ours begins by renewing the lease under its epoch, which locks its row
+ *       (relay_hold): who is not the newest holder writes nothing. What a fenced relay still sends
+ *       is a batch that the newer one has sealed as well: a duplicate. A batch that was unsealed is
+ *       followed by one of a higher epoch, which fences the older one at the broker.
  *   O3  Of a partition at most one batch is sealed. Rows of a key go to one partition, in the order
- *       of `seq`; when one of them cannot go in this turn, none behind it does: the lane is full,
- * or the key (the topic) waits. O4  No request to the broker is made inside of a transaction: the
- * service's writes would wait for it. O5  What is in memory follows what is committed: after an
- * error it is forgotten.
+ *       of `seq`. When one of them cannot go in this turn, none behind it does: the lane is full or
+ *       open, or the key (the topic) waits.
+ *   O4  No request to the broker is made inside of a transaction: the service's writes would wait
+ *       for it.
+ *   O5  What is in memory follows what is committed: after an error it is forgotten.
  *
  * The lease is one row: who, epoch, until when by the database's clock. Taking it raises the epoch,
  * also for one who had it. People who change something take it away (people.c). It only saves work
@@ -33,7 +34,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rand.h"
-#include "client/sealed/fail.h"
+#include "protocol/error.h"
 
 #include <stdio.h>
 
@@ -118,6 +119,12 @@ static err sealed_renew(struct relay *r)
     return r->sealed ? OK : ERR_MEMORY;
 }
 
+bool relay_is_refusal_of_topic(int code)
+{
+    return code == KERR_UNKNOWN_TOPIC_OR_PARTITION || code == KERR_INVALID_TOPIC_EXCEPTION ||
+           code == KERR_TOPIC_AUTHORIZATION_FAILED;
+}
+
 /* ---- lanes ---- */
 
 enum { LANE_KEY_SIZE = 280 };
@@ -126,12 +133,6 @@ static struct str lane_key(struct str topic, int32_t partition, char text[LANE_K
 {
     int size = snprintf(text, LANE_KEY_SIZE, "%.*s\n%d", STR_ARG(topic), (int)partition);
     return (struct str){text, (size_t)size < LANE_KEY_SIZE ? (size_t)size : LANE_KEY_SIZE - 1};
-}
-
-struct lane *lane_find(struct relay *r, struct str topic, int32_t partition)
-{
-    char text[LANE_KEY_SIZE];
-    return map_get_str(&r->lanes, lane_key(topic, partition, text));
 }
 
 static err lane_take(void *ctx, const struct sql_value *row, size_t count)
@@ -149,7 +150,7 @@ err lane_get(struct rv_outbox *o, struct str topic, int32_t partition, struct la
 {
     struct relay *r = o->relay;
     char text[LANE_KEY_SIZE];
-    struct lane *lane = lane_find(r, topic, partition);
+    struct lane *lane = map_get_str(&r->lanes, lane_key(topic, partition, text));
     if (lane) {
         *ret_lane = lane;
         return OK;

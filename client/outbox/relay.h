@@ -47,7 +47,7 @@ struct topic_now {
 /* A row that cannot be sent, found out before it was. */
 struct refusal {
     int64_t id;        /* of the row */
-    const char *scope; /* "topic", "key" ("row" where there is none) */
+    const char *scope; /* "topic", or "key", also where there is none: wait_write */
     int code;
     const char *why;  /* lives as long as the turn */
     struct str topic; /* likewise */
@@ -86,7 +86,9 @@ struct relay {
 /* In a transaction, first: that the lease is still ours, and is renewed. ERR_STALE: it is not. */
 err relay_hold(struct rv_outbox *o);
 
-struct lane *lane_find(struct relay *r, struct str topic, int32_t partition); /* NULL: no such */
+/* A code that says of a topic, and not of a record, that it cannot be written to. */
+bool relay_is_refusal_of_topic(int code);
+
 err lane_get(struct rv_outbox *o, struct str topic, int32_t partition, struct lane **ret_lane);
 err lane_write(struct rv_outbox *o, const struct lane *lane); /* its row of @_partition */
 /* Empties what a batch left in it. */

@@ -17,7 +17,8 @@
  *     }                                                  (or `rivulet outbox run`)
  *
  * Records without a key have no order among each other. The key's partition is that of Java's
- * partitioner.
+ * partitioner; when a topic gets more partitions, keys go to others from then on (noticed within a
+ * minute).
  *
  * EXACTLY ONCE. Before a batch is first sent, which rows are in it, its producer id, epoch and
  * sequences are committed in the database, so that the same batch is sent again whatever died: the
@@ -32,7 +33,7 @@
  * WHAT CANNOT BE SENT is not dropped and not overtaken. A record that the broker refuses (too
  * large) waits, and with it everything later of its key; a topic that is not there (or not ours to
  * write) waits as a whole; all else goes on. A topic that appears is noticed; for the rest somebody
- * mends the cause and says rv_outbox_retry, or deletes the row.
+ * mends the cause, or deletes the row, and says rv_outbox_retry.
  *
  * ERRORS. As rivulet.h has them. What the database says comes as RV_OUTBOX_DATABASE, with its
  * words: RV_RETRIABLE when it was busy; RV_UNSURE when its connection broke: open another one, and

@@ -1,5 +1,4 @@
-/* The tables, and what is different between the databases. docs/PARTS.md, "Outbox", is their
- * manual.
+/* The tables, and what is different between the databases. docs/PARTS.md is their manual.
  *
  *   @            the rows. `id` is the order of inserts, `seq` the order of commits among rows of
  *                one topic and key; state new -> sealed (in `batch`) -> gone or sent; waits: behind
@@ -12,18 +11,19 @@
  * THE ORDER OF COMMITS. A relay that publishes by `id` is wrong on PostgreSQL, and so is one that
  * goes by pg_current_xact_id(): both are given before the commit, and two transactions may commit
  * the other way round. Three things were looked at:
- *   - A lock on the key, taken by the insert: right, but held from the insert to the commit; two
+ *   - A lock on the key, taken by the insert: right, but held from the insert to the commit. Two
  *     transactions that insert two keys in different orders deadlock, and one that inserts 10,000
  *     keys takes 10,000 locks of a table that holds 6,400.
  *   - Rows whose transaction is below pg_snapshot_xmin(), by (xid, id): nothing is skipped, but a
  *     transaction that wrote something else first has the smaller xid and may commit later: the
  *     order per key is wrong, and one long transaction anywhere holds everything up.
- *   - `seq`, given by a deferred trigger when the transaction commits: what is done. Under a lock
- * on the key that is held from there to the end of the commit, so among rows of one key it is the
- *     order of commits (a lock is given up after the transaction is visible), and whoever sees a
- * row sees those before it. All keys of a transaction are locked at once, in the order of 128 slots
- *     that they are hashed to: nobody deadlocks with anybody, since nothing else is waited for
- *     behind it, and there are 128 locks at most. Price: each row is written twice.
+ *   - `seq`, given by a deferred trigger while the transaction commits: what is done. It is given
+ *     under a lock on the key that is held to the end of the commit, and a lock is given up after
+ *     the transaction is visible: so among rows of one key it is the order of commits, and whoever
+ *     sees a row sees those before it. All keys of a transaction are locked at once, by 128 slots
+ *     that they are hashed to, in the order of these, and behind every lock that its statements
+ *     took: two commits cannot wait for each other (but for deferred triggers of the service's own
+ *     that lock something). The price: each row is written twice.
  * The trigger finds the rows of its transaction by `seq IS NULL`: what is committed has one. Nobody
  * goes by "seq > last": a row is published because it is new, so that none is skipped.
  *

@@ -78,7 +78,7 @@ static err page_read(struct rv_outbox *o, int64_t after_seq, struct page *p)
     p->count = 0;
     return outbox_query(
         o,
-        "SELECT r.id, r.topic, CAST(CASE WHEN p.size <= $3 THEN r.key END AS #), "
+        "SELECT r.id, r.topic, CAST(CASE WHEN length(r.key) <= $3 THEN r.key END AS #), "
         "CAST(CASE WHEN p.size <= $3 THEN r.value END AS #), CASE WHEN p.size <= $3 THEN r.headers "
         "END, r.timestamp_ms, r.seq, CASE WHEN p.size > $3 THEN 1 ELSE 0 END, CASE WHEN EXISTS "
         "(SELECT 1 FROM @_wait w WHERE w.topic = r.topic AND (w.scope = 'topic' OR (w.scope = "
@@ -154,13 +154,6 @@ static err topic_get(struct relay *r, struct str name, struct topic_now **ret_to
     return OK;
 }
 
-/* The broker has said that it will not be, as far as it knows. */
-static bool is_refusal_of_topic(int code)
-{
-    return code == KERR_UNKNOWN_TOPIC_OR_PARTITION || code == KERR_INVALID_TOPIC_EXCEPTION ||
-           code == KERR_TOPIC_AUTHORIZATION_FAILED;
-}
-
 /* ---- dealing rows to lanes ---- */
 
 static size_t record_add(struct rv_outbox *o, struct lane *lane, const struct row *row,
@@ -189,7 +182,7 @@ static err row_add(struct rv_outbox *o, struct lane *lane, const struct row *row
         e = headers_read(row->headers, &r->arena, &headers, &header_count);
     }
     if (e == ERR_INVALID) {
-        return refuse(r, row, row->key.ptr ? "key" : "row", RV_E_ARGUMENT,
+        return refuse(r, row, "key", RV_E_ARGUMENT,
                       "its headers are not [[\"name\",\"value\"],...]");
     }
     if (e != OK || record_add(o, lane, row, headers, header_count, &e) == 0) {
@@ -219,14 +212,14 @@ static err row_deal(struct rv_outbox *o, const struct row *row)
         return row_waits(r, row->id);
     }
     if (row->is_huge) {
-        return refuse(r, row, row->key.ptr ? "key" : "row", RV_E_TOO_LARGE, "larger than 32 MiB");
+        return refuse(r, row, "key", RV_E_TOO_LARGE, "larger than 32 MiB");
     }
     err e = topic_get(r, row->topic, &topic);
     if (e != OK) {
         return e;
     }
     if (topic->code != RV_OK) {
-        if (is_refusal_of_topic(topic->code)) {
+        if (relay_is_refusal_of_topic(topic->code)) {
             return refuse(r, row, "topic", topic->code, topic->why);
         }
         fail_set(&r->trouble, topic->code, "%s", topic->why);
@@ -455,7 +448,6 @@ err seal_new(struct rv_outbox *o)
 /* ---- taking over ---- */
 
 struct taken {
-    struct rv_outbox *o;
     struct arena *arena;
     struct taken_batch {
         struct taken_batch *next;
@@ -554,7 +546,7 @@ static err lane_rebuild(struct rv_outbox *o, struct lane *lane, const struct tak
 
 err seal_take_over(struct rv_outbox *o)
 {
-    struct taken taken = {.o = o, .arena = &o->relay->arena};
+    struct taken taken = {.arena = &o->relay->arena};
     err e = outbox_query(o,
                          "SELECT id, topic, partition, producer_id, producer_epoch, base_sequence, "
                          "records, checksum, end_offset, CASE WHEN stuck IS NULL THEN 0 ELSE 1 END "

@@ -58,16 +58,10 @@ static err lane_unseal(struct rv_outbox *o, struct lane *lane, const char *state
     return e == OK ? lane_write(o, lane) : e;
 }
 
-static bool is_refusal_of_topic(int code)
-{
-    return code == KERR_UNKNOWN_TOPIC_OR_PARTITION || code == KERR_INVALID_TOPIC_EXCEPTION ||
-           code == KERR_TOPIC_AUTHORIZATION_FAILED;
-}
-
 static err lane_refused(struct rv_outbox *o, struct lane *lane)
 {
     const struct sealed_batch *b = &lane->sealed;
-    if (is_refusal_of_topic(b->code)) {
+    if (relay_is_refusal_of_topic(b->code)) {
         err e = wait_write(o, lane->first_id, "topic", b->code, b->why);
         return e == OK ? lane_unseal(o, lane, "new") : e;
     }

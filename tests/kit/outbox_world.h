@@ -206,6 +206,26 @@ static inline int outbox_world_end(void **state)
     return 0;
 }
 
+/* The tests as a group, on a world that `begin` makes; their names say which database it is. */
+static inline int outbox_world_run(const char *database, const struct CMUnitTest *tests,
+                                   size_t count, CMFixtureFunction begin)
+{
+    enum { NAME_SIZE = 128 };
+    struct CMUnitTest *named = mem_need_zero(count, sizeof *named);
+    char *names = mem_need_zero(count, NAME_SIZE);
+    for (size_t i = 0; i < count; i++) {
+        named[i] = tests[i];
+        named[i].name = names + i * NAME_SIZE;
+        snprintf(names + i * NAME_SIZE, NAME_SIZE, "%s_on_%s", tests[i].name, database);
+    }
+    int failures = _cmocka_run_group_tests(database, named, count, begin, outbox_world_end);
+    mem_free(named);
+    mem_free(names);
+    return failures;
+}
+#define OUTBOX_WORLD_RUN(database, tests, begin)                                                   \
+    outbox_world_run(database, tests, sizeof(tests) / sizeof((tests)[0]), begin)
+
 static inline void outbox_world_empty(struct outbox_world *w) /* all tables, the lease too */
 {
     struct outbox_conn c = outbox_connect(w);

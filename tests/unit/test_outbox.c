@@ -490,14 +490,13 @@ int main(void)
     };
     int failures = cmocka_run_group_tests_name("headers", headers, NULL, NULL);
 #ifdef RIVULET_SQLITE
-    failures += cmocka_run_group_tests_name("SQLite", tests, begin_sqlite, outbox_world_end);
+    failures += OUTBOX_WORLD_RUN("sqlite", tests, begin_sqlite);
 #else
     (void)begin_sqlite;
 #endif
 #ifdef RIVULET_POSTGRES
-    failures += cmocka_run_group_tests_name("PostgreSQL", tests, begin_postgres, outbox_world_end);
-    failures += cmocka_run_group_tests_name("PostgreSQL, many writers", many_writers,
-                                            begin_postgres, outbox_world_end);
+    failures += OUTBOX_WORLD_RUN("postgres", tests, begin_postgres);
+    failures += OUTBOX_WORLD_RUN("postgres", many_writers, begin_postgres);
 #else
     (void)begin_postgres;
     (void)many_writers;

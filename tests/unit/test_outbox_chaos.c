@@ -244,12 +244,12 @@ int main(void)
     };
     int failures = 0;
 #ifdef RIVULET_SQLITE
-    failures += cmocka_run_group_tests_name("SQLite", tests, begin_sqlite, outbox_world_end);
+    failures += OUTBOX_WORLD_RUN("sqlite", tests, begin_sqlite);
 #else
     (void)begin_sqlite;
 #endif
 #ifdef RIVULET_POSTGRES
-    failures += cmocka_run_group_tests_name("PostgreSQL", tests, begin_postgres, outbox_world_end);
+    failures += OUTBOX_WORLD_RUN("postgres", tests, begin_postgres);
 #else
     (void)begin_postgres;
 #endif
