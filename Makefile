@@ -121,14 +121,14 @@ KIT_LIB    := $(if $(KIT_SRC),$(B)/libkit.a)
 PROGRAMS := $(if $(wildcard broker/main.c),$(B)/rivuletd) $(if $(wildcard tools/main.c),$(B)/rivulet)
 TESTS    := $(patsubst %.c,$(B)/%,$(UNIT_SRC) $(WIRE_SRC) $(SIM_SRC))
 
-.PHONY: all run test unit wire sim cuts demo killloop killloop-client killloop-store killloop-outbox peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
+.PHONY: all run test unit wire sim cuts demo killloop killloop-client killloop-store killloop-outbox killloop-examples peer-programs tidy docs docs-check format fuzz peers bench bench-client bench-store install clean deps help fresh
 .SECONDARY:
 .DELETE_ON_ERROR:
 
 all: $(LOW_LIB) $(BROKER_LIB) $(CLIENT_LIB) $(PROGRAMS) $(LIBRARY) $(if $(filter release,$(MODE)),$(patsubst $(B)/%,build/%,$(PROGRAMS)))
 
 help:
-	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|cuts|demo|killloop|killloop-client|killloop-store|killloop-outbox|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
+	@echo "make [V=1] [MODE=release|debug|asan|tsan|cov] [all|run|test|unit|wire|sim|cuts|demo|killloop|killloop-client|killloop-store|killloop-outbox|killloop-examples|tidy|docs|format|cov|valgrind|fuzz|peers|bench|bench-store|man|install|clean]"
 
 # ---- generated code: protocol/schema/*.msg -> build/gen
 
@@ -323,6 +323,8 @@ killloop-store: all
 	tests/killloop/run_store $(or $(KILLS),100)
 killloop-outbox: all $(B)/tests/unit/test_outbox_chaos
 	ROUNDS=$(or $(ROUNDS),100) $(B)/tests/unit/test_outbox_chaos
+killloop-examples: all
+	tests/killloop/examples --kills $(or $(ROUNDS),100)
 peers: all peer-programs
 	tests/peers/run
 # The programs on librivulet that tests/peers and tests/killloop start.

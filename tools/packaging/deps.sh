@@ -6,7 +6,7 @@
 #   deps.sh tidy     also clang-format, clang-tidy and the fuzzer's runtime
 set -u
 
-packages="python3 gcc g++ make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev libsqlite3-dev libpq-dev postgresql zstd scdoc"
+packages="python3 gcc g++ make pkg-config libc6-dev libuv1-dev libcmocka-dev liblz4-dev libzstd-dev libsnappy-dev zlib1g-dev uthash-dev libjansson-dev libsqlite3-dev sqlite3 libpq-dev postgresql zstd scdoc"
 for extra in "$@"; do
     case $extra in
     tidy) packages="$packages binutils git python3 librdkafka-dev clang-format-14 clang-tidy-14 clang-14 libclang-rt-14-dev" ;;
