@@ -360,6 +360,16 @@ void manager_work(struct log_manager *m, struct worker *worker,
 void manager_work_done(struct log_manager *m);
 void manager_check_stopped(struct log_manager *m);
 
+/* ---- recover_index.c: at the start, blocking */
+
+/* Takes a segment's indexes as they are, if they can be right. False: they must be made again. */
+bool recover_indexes_take(struct segment *s, int64_t size);
+/* From `position` on, whatever is there: it may be in the cache alone. */
+err recover_index_put(struct segment *s, enum file_kind kind, const struct buf *entries,
+                      int64_t position);
+/* New indexes of the segments [from, to), which no checkpoint will sync. */
+err recover_indexes_sync(struct log *log, int32_t from, int32_t to);
+
 /* ---- recovery.c */
 
 err log_recover(struct log *log, bool clean); /* start, blocking */
