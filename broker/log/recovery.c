@@ -13,8 +13,9 @@
  * still shows them: a batch that it has at the next offset is written there again, whatever the
  * file seems to hold. What it has not, and what nothing says to be durable, is written again from
  * what was read, so that the sync behind it syncs it. Only after the walk is anything cut. What the
- * journal says to be durable moves the place where a torn tail may begin; when the journal itself
- * has rotted nothing is cut: the log is fenced where it ends.
+ * journal says to be durable, or what was said before files of it were cleared (O3), moves the place
+ * where a torn tail may begin; when the journal itself has rotted nothing is cut: the log is fenced
+ * where it ends.
  *
  * Invariants:
  *   R1  nothing below the recovery point is ever removed
@@ -784,8 +785,10 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     struct log_manager *m = log->m;
     const int64_t checkpointed = offset_files_take(m, OFFSETS_RECOVERY, log, INT64_MAX);
     const struct journal_log *journal = journal_find(&m->journal, log_journal_id(log));
-    int64_t recovery_point =
-        journal && journal->durable_end > checkpointed ? journal->durable_end : checkpointed;
+    int64_t recovery_point = offset_files_take(m, OFFSETS_DURABLE, log, INT64_MAX);
+    recovery_point = recovery_point > checkpointed ? recovery_point : checkpointed;
+    recovery_point =
+        journal && journal->durable_end > recovery_point ? journal->durable_end : recovery_point;
     log->saved_point = checkpointed;
     bool good = true;
     bool epochs_good = true;
@@ -907,6 +910,7 @@ err log_recover(struct log *log, bool clean)
     e = e ? e : open_segments(log, &l, clean);
     if (!e) {
         (void)offset_files_take(m, OFFSETS_RECOVERY, log, log->next_offset); /* may be stale */
+        (void)offset_files_take(m, OFFSETS_DURABLE, log, log->next_offset);
         int64_t start = offset_files_take(m, OFFSETS_START, log, log->next_offset);
         struct segment *active = log_active(log);
         active->sealed = false;
