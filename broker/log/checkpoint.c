@@ -259,7 +259,7 @@ static void next_logs(struct checkpoint *c)
         c->work.done = logs_done;
         manager_work(c->m, c->m->o.reader, &c->work);
     } else if (c->changed) {
-        c->wait = (struct offset_files_wait){.files = OFFSET_FILES_ALL, .done = files_done};
+        c->wait = (struct offset_files_wait){.files = OFFSET_FILES_CHECKPOINT, .done = files_done};
         offset_files_write(c->m, &c->wait);
     } else {
         finish(c);

@@ -838,6 +838,9 @@ static void sync_put_back(struct sync_group *g)
         list_push_front(&m->unsynced, &s->sync_link);
         drop_records(s);
     }
+    if (g->has_place) { /* what was to be said there */
+        journal_carry(m);
+    }
     if (g->has_place && !g->place_failed) {
         journal_put_back(&m->journal, &g->place);
     }
@@ -874,6 +877,9 @@ static void sync_done(struct work *work)
     } else {
         m->sync_delayed = false;
         sync_take(g);
+        if (g->place_failed) { /* the ends that were to be said there */
+            journal_carry(m);
+        }
         checkpoint_arm(m);
         journal_tend(m);
     }

@@ -183,8 +183,18 @@ struct log {
 struct write_group;
 struct sync_group;
 
-enum offset_file { OFFSETS_RECOVERY, OFFSETS_START, OFFSETS_REPLICATION, OFFSET_FILES };
-enum { OFFSET_FILES_ALL = (1 << OFFSET_FILES) - 1 };
+enum offset_file {
+    OFFSETS_RECOVERY,
+    OFFSETS_START,
+    OFFSETS_REPLICATION,
+    OFFSETS_DURABLE,
+    OFFSET_FILES
+};
+enum {
+    OFFSET_FILES_ALL = (1 << OFFSET_FILES) - 1,
+    /* A checkpoint's; the last one is written when files of the journal are to be cleared. */
+    OFFSET_FILES_CHECKPOINT = OFFSET_FILES_ALL & ~(1 << OFFSETS_DURABLE),
+};
 
 /* The offset checkpoints (offset_files.c). Maps: "TOPIC-N" -> int64 + 1 as pointer. */
 struct offset_files {
@@ -360,6 +370,16 @@ void manager_work(struct log_manager *m, struct worker *worker,
 void manager_work_done(struct log_manager *m);
 void manager_check_stopped(struct log_manager *m);
 
+/* ---- recover_index.c: at the start, blocking */
+
+/* Takes a segment's indexes as they are, if they can be right. False: they must be made again. */
+bool recover_indexes_take(struct segment *s, int64_t size);
+/* From `position` on, whatever is there: it may be in the cache alone. */
+err recover_index_put(struct segment *s, enum file_kind kind, const struct buf *entries,
+                      int64_t position);
+/* New indexes of the segments [from, to), which no checkpoint will sync. */
+err recover_indexes_sync(struct log *log, int32_t from, int32_t to);
+
 /* ---- recovery.c */
 
 err log_recover(struct log *log, bool clean); /* start, blocking */
@@ -378,7 +398,7 @@ err epochs_read(struct store *store, const char *dir, struct log_epoch **ret_epo
 err offsets_file_read(struct store *store, const char *path, struct map *offsets);
 int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t otherwise);
 
-/* ---- offset_files.c: the three offset checkpoints */
+/* ---- offset_files.c: the offset checkpoints */
 
 void offset_files_init(struct log_manager *m);
 void offset_files_finish(struct log_manager *m);

@@ -1,8 +1,8 @@
 /* Keeping the journal's files: one is made when a group wants one and none is free (a broker that
  * nobody writes to has none); when half of them are full, the segments that they stand for are
- * synced by a checkpoint, and they are cleared and free. All of it on the reader, one thing at a
- * time. While none is free, groups sync their segments instead: appends wait for that, and do not
- * fail.
+ * synced by a checkpoint, how far the logs are durable is written to a file of its own, and then
+ * they are cleared and free. All of it on the reader, one thing at a time. While none is free,
+ * groups sync their segments instead: appends wait for that, and do not fail.
  */
 #include "broker/log/internal.h"
 
@@ -13,6 +13,7 @@ enum { TRY_AGAIN_GROUPS = 256 }; /* sync groups until what failed is tried again
 
 struct journal_care {
     struct work work;
+    struct offset_files_wait wait; /* to clear: for the durable ends */
     struct log_manager *m;
     struct journal_file *files[JOURNAL_FILES_MAX]; /* to be cleared, oldest first; or made */
     int count;
@@ -40,9 +41,8 @@ static void care_run(struct work *work)
     }
 }
 
-static void care_done(struct work *work)
+static void care_end(struct journal_care *c)
 {
-    struct journal_care *c = list_entry(work, struct journal_care, work);
     struct log_manager *m = c->m;
     for (int i = 0; i < c->count; i++) {
         c->files[i]->state = i < c->done ? JOURNAL_FREE : c->makes ? JOURNAL_NONE : JOURNAL_FULL;
@@ -59,21 +59,45 @@ static void care_done(struct work *work)
     if (!m->journal_said) { /* else the next group asks again */
         journal_tend(m);
     }
+}
+
+static void care_done(struct work *work)
+{
+    struct journal_care *c = list_entry(work, struct journal_care, work);
+    struct log_manager *m = c->m;
+    care_end(c);
     manager_work_done(m);
 }
 
-static void care_begin(struct log_manager *m, struct journal_care *c)
+static void care_begin(struct journal_care *c)
 {
-    c->m = m;
     c->work.run = care_run;
     c->work.done = care_done;
-    m->care = c;
-    m->journal_wanted = false;
-    manager_work(m, m->o.reader, &c->work);
+    manager_work(c->m, c->m->o.reader, &c->work);
 }
 
-/* The segments are synced: what they were written for is over. How far their logs are durable is
- * said again, in the next group. */
+static struct journal_care *care_create(struct log_manager *m)
+{
+    struct journal_care *c = mem_need_zero(1, sizeof *c);
+    c->m = m;
+    m->care = c;
+    m->journal_wanted = false;
+    return c;
+}
+
+static void said(struct offset_files_wait *w, err e)
+{
+    struct journal_care *c = list_entry(w, struct journal_care, wait);
+    c->result = e;
+    if (e || c->m->stopping || c->m->dead) {
+        care_end(c);
+    } else {
+        care_begin(c);
+    }
+}
+
+/* The segments are synced: what they were written for is over. But a start must know how far their
+ * logs were durable, or it takes what has rotted there for a torn tail: that is said first (O3). */
 static void synced(struct log_manager *m)
 {
     struct journal *j = &m->journal;
@@ -81,13 +105,13 @@ static void synced(struct log_manager *m)
         manager_check_stopped(m);
         return;
     }
-    struct journal_care *c = mem_need_zero(1, sizeof *c);
+    struct journal_care *c = care_create(m);
     for (struct journal_file *f; (f = journal_first(j, JOURNAL_FULL)) && f->use <= m->sealed_use;) {
         f->state = JOURNAL_CLEARING;
         c->files[c->count++] = f;
     }
-    journal_carry(m);
-    care_begin(m, c);
+    c->wait = (struct offset_files_wait){.files = 1u << OFFSETS_DURABLE, .done = said};
+    offset_files_write(m, &c->wait);
     checkpoint_arm(m);
 }
 
@@ -105,7 +129,7 @@ void journal_tend(struct log_manager *m)
     int none = journal_count(j, JOURNAL_NONE);
     bool late = j->active >= 0 && j->position > j->file_bytes / 2;
     if (!journal_has_free(j) && none > 0 && (late || m->journal_wanted)) {
-        struct journal_care *c = mem_need_zero(1, sizeof *c);
+        struct journal_care *c = care_create(m);
         for (int i = 0; c->count == 0; i++) {
             if (j->files[i].state == JOURNAL_NONE) {
                 j->files[i].state = JOURNAL_MAKING;
@@ -113,7 +137,7 @@ void journal_tend(struct log_manager *m)
             }
         }
         c->makes = true;
-        care_begin(m, c);
+        care_begin(c);
     } else if (full > 0 && full >= j->file_count / 2 && !m->checkpointing) {
         m->sealed_use = j->files[j->active].use - 1;
         checkpoint_start(m, CHECKPOINT_JOURNAL, synced);

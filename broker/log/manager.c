@@ -168,8 +168,8 @@ err log_manager_remove_strays(struct log_manager *const *all, int32_t count)
     return e;
 }
 
-/* R4: what the journal held is in segments that are synced; a log that was fenced by it stays so.
- */
+/* R4: what the journal held is in segments that are synced; how far, and that a log was fenced, is
+ * said on disk before it is cleared (O3). */
 err log_manager_opened(struct log_manager *m)
 {
     struct journal *j = &m->journal;

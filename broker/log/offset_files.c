@@ -1,15 +1,20 @@
-/* The three offset checkpoints of the data directory, in Kafka's form (text_files.c), each replaced
+/* The offset checkpoints of the data directory, in Kafka's form (text_files.c), each replaced
  * whole. One write is under way at a time; what is asked for meanwhile is the next one, together.
  *
  *   recovery-point-offset-checkpoint   below it nothing is scanned after a crash
  *   log-start-offset-checkpoint        the start, of logs whose first segment begins below it
  *   replication-offset-checkpoint      high watermarks; for Kafka's tools, nobody here reads it
+ *   durable-offset-checkpoint          below it all was durable, and nothing is a torn tail: written
+ *                                      before the journal, which says so too, is cleared. Kafka has
+ *                                      no such file: its high watermarks are not durable
  *
  * Invariants:
  *   O1  what a file says of a name is of the log that has it: a name that is in a file, or in one
  *       that is being written, is taken out, durably, before another log is made under it (a start
  *       does so for the logs that it makes)
  *   O2  a start offset moves when the file that says so is durable, not before
+ *   O3  how far a log is durable is said here, or by its recovery point, before a file of the
+ *       journal that says so is cleared
  */
 #include "broker/log/internal.h"
 
@@ -19,9 +24,9 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-static const char *const names[OFFSET_FILES] = {"recovery-point-offset-checkpoint",
-                                                "log-start-offset-checkpoint",
-                                                "replication-offset-checkpoint"};
+static const char *const names[OFFSET_FILES] = {
+    "recovery-point-offset-checkpoint", "log-start-offset-checkpoint",
+    "replication-offset-checkpoint", "durable-offset-checkpoint"};
 
 enum { NAME_SIZE = 64 };
 
@@ -114,7 +119,8 @@ static void compose(struct log_manager *m, enum offset_file file)
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
         const struct log *log = map_value(e);
         int64_t start = log->asked_start > log->start_offset ? log->asked_start : log->start_offset;
-        const int64_t values[OFFSET_FILES] = {log->recovery_point, start, log->durable.offset};
+        const int64_t values[OFFSET_FILES] = {log->recovery_point, start, log->durable.offset,
+                                              log->durable.offset};
         if (file == OFFSETS_START && start <= log->segments[0]->base_offset) {
             continue;
         }

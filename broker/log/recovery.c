@@ -13,8 +13,9 @@
  * still shows them: a batch that it has at the next offset is written there again, whatever the
  * file seems to hold. What it has not, and what nothing says to be durable, is written again from
  * what was read, so that the sync behind it syncs it. Only after the walk is anything cut. What the
- * journal says to be durable moves the place where a torn tail may begin; when the journal itself
- * has rotted nothing is cut: the log is fenced where it ends.
+ * journal says to be durable, or what was said before files of it were cleared (O3), moves the place
+ * where a torn tail may begin; when the journal itself has rotted nothing is cut: the log is fenced
+ * where it ends.
  *
  * Invariants:
  *   R1  nothing below the recovery point is ever removed
@@ -138,81 +139,6 @@ static err list_files(struct listing *l)
 static int64_t next_base(const struct log *log, int32_t index)
 {
     return index + 1 < log->segment_count ? log->segments[index + 1]->base_offset : INT64_MAX;
-}
-
-/* ---- indexes */
-
-/* Takes a segment's indexes as they are, if they can be right. False: they must be made again. */
-static bool take_indexes(struct segment *s, int64_t size)
-{
-    struct log *log = s->log;
-    struct store *store = log->m->o.store;
-    struct file_use use = {0};
-    uint8_t entry[INDEX_ENTRY_SIZE];
-    size_t got = 0;
-    bool good = true;
-    file_use_begin(&use, s, FILE_INDEX, STORE_WRITE);
-    err e = file_use_open(&use, store);
-    if (!e) {
-        int32_t n = index_used_entries(store, use.file, INDEX_ENTRY_SIZE);
-        if (n > 0) {
-            e = store->ops->read(store->ctx, use.file, entry, sizeof entry,
-                                 (int64_t)(n - 1) * INDEX_ENTRY_SIZE, &got);
-            good = !e && got == sizeof entry && (int32_t)get_be32(entry) > 0 &&
-                   (int32_t)get_be32(entry + 4) > 0 && (int32_t)get_be32(entry + 4) < size;
-        }
-        s->tail.index_count = s->index_written = n;
-        s->last_indexed = n > 0 && good ? s->base_offset + (int32_t)get_be32(entry) : -1;
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
-    }
-    good = good && !e;
-    file_use_end(&use);
-
-    file_use_begin(&use, s, FILE_TIMEINDEX, STORE_WRITE);
-    e = file_use_open(&use, store);
-    good = good && !e;
-    s->times_known = true; /* of a sealed one: its last entry was made when it was sealed */
-    if (!e) {
-        int64_t delta = 0;
-        int32_t n = index_used_entries(store, use.file, TIME_ENTRY_SIZE);
-        s->tail.time_count = s->time_written = n;
-        if (n > 0 && !time_last(store, use.file, n, &s->tail.last_time, &delta)) {
-            good = good && delta >= 0;
-            s->tail.max_timestamp = s->tail.last_time;
-            s->tail.max_timestamp_offset = s->base_offset + delta;
-        }
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
-    }
-    file_use_end(&use);
-    if (!good) {
-        diag_log(log->m->o.diag, DIAG_WARN, "index_rebuilt", "dir=%s base=%lld", log->dir,
-                 (long long)s->base_offset);
-    }
-    return good;
-}
-
-/* From `position` on, whatever is there: it may be in the cache alone. */
-static err put_index(struct segment *s, enum file_kind kind, const struct buf *entries,
-                     int64_t position)
-{
-    struct store *store = s->log->m->o.store;
-    struct file_use use = {0};
-    file_use_begin(&use, s, kind, STORE_CREATE);
-    err e = file_use_open(&use, store);
-    if (!e && entries->len) {
-        struct iovec v = {entries->ptr, entries->len};
-        e = store->ops->write(store->ctx, use.file, &v, 1, position);
-    }
-    e = e ? e : store->ops->truncate(store->ctx, use.file, position + (int64_t)entries->len);
-    if (use.file) {
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
-    }
-    file_use_end(&use);
-    s->index_dirty = true;
-    return e;
 }
 
 /* ---- scanning one segment whole */
@@ -575,10 +501,11 @@ static err recover_segment(struct scan *c, bool *ret_whole)
         scan_time_entry(c);
     }
     e = e ? e
-          : put_index(s, FILE_INDEX, &c->index, (int64_t)c->kept[FILE_INDEX] * INDEX_ENTRY_SIZE);
+          : recover_index_put(s, FILE_INDEX, &c->index,
+                              (int64_t)c->kept[FILE_INDEX] * INDEX_ENTRY_SIZE);
     e = e ? e
-          : put_index(s, FILE_TIMEINDEX, &c->timeindex,
-                      (int64_t)c->kept[FILE_TIMEINDEX] * TIME_ENTRY_SIZE);
+          : recover_index_put(s, FILE_TIMEINDEX, &c->timeindex,
+                              (int64_t)c->kept[FILE_TIMEINDEX] * TIME_ENTRY_SIZE);
     s->index_written = s->tail.index_count;
     s->time_written = s->tail.time_count;
     c->index.len = c->timeindex.len = 0;
@@ -709,7 +636,7 @@ static err load_segments(struct log *log, const struct listing *l, bool *ret_goo
             return e;
         }
         s->tail.size = s->written_size = s->own_from = size;
-        *ret_good = take_indexes(s, size) && *ret_good;
+        *ret_good = recover_indexes_take(s, size) && *ret_good;
     }
     return OK;
 }
@@ -766,27 +693,6 @@ static bool ends_early(const struct scan *c)
     return is_known && c->next_offset < c->durable_from;
 }
 
-/* New indexes of the segments [from, to), which no checkpoint will sync. */
-static err sync_indexes(struct log *log, int32_t from, int32_t to)
-{
-    struct store *store = log->m->o.store;
-    err e = OK;
-    for (int32_t i = from; i < to; i++) {
-        for (int kind = FILE_INDEX; kind <= FILE_TIMEINDEX && !e; kind++) {
-            struct file_use use = {0};
-            file_use_begin(&use, log->segments[i], (enum file_kind)kind, STORE_WRITE);
-            e = file_use_open(&use, store);
-            e = e ? e : store->ops->sync(store->ctx, use.file);
-            if (use.file) {
-                store->ops->close(store->ctx, use.file);
-                use.file = NULL;
-            }
-            file_use_end(&use);
-        }
-    }
-    return e;
-}
-
 /* From the checkpoint on; what is below `*recovery_point`, which the journal may have moved, is
  * durable. Out: the one to record. */
 static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
@@ -838,8 +744,9 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
      * stays where it is: indexes and producers were recorded with it alone. */
     bool records = log->fenced || c.rotten;
     *recovery_point = records ? c.durable_from : checkpointed;
-    e = e || !records ? e
-                      : sync_indexes(log, first, i < log->segment_count ? i : log->segment_count);
+    e = e || !records
+            ? e
+            : recover_indexes_sync(log, first, i < log->segment_count ? i : log->segment_count);
     return e ? e : log->m->o.store->ops->sync_dir(log->m->o.store->ctx, log->dir);
 }
 
@@ -878,8 +785,10 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     struct log_manager *m = log->m;
     const int64_t checkpointed = offset_files_take(m, OFFSETS_RECOVERY, log, INT64_MAX);
     const struct journal_log *journal = journal_find(&m->journal, log_journal_id(log));
-    int64_t recovery_point =
-        journal && journal->durable_end > checkpointed ? journal->durable_end : checkpointed;
+    int64_t recovery_point = offset_files_take(m, OFFSETS_DURABLE, log, INT64_MAX);
+    recovery_point = recovery_point > checkpointed ? recovery_point : checkpointed;
+    recovery_point =
+        journal && journal->durable_end > recovery_point ? journal->durable_end : recovery_point;
     log->saved_point = checkpointed;
     bool good = true;
     bool epochs_good = true;
@@ -1001,6 +910,7 @@ err log_recover(struct log *log, bool clean)
     e = e ? e : open_segments(log, &l, clean);
     if (!e) {
         (void)offset_files_take(m, OFFSETS_RECOVERY, log, log->next_offset); /* may be stale */
+        (void)offset_files_take(m, OFFSETS_DURABLE, log, log->next_offset);
         int64_t start = offset_files_take(m, OFFSETS_START, log, log->next_offset);
         struct segment *active = log_active(log);
         active->sealed = false;

@@ -12,7 +12,8 @@
  * Invariants:
  *   P1  a batch whose checksum is right and whose offsets are in place is never cut
  *   P2  what is cut of a file does not overlap, and is in order
- *   P3  offsets below the recovery point were told to readers: the log ends there or later
+ *   P3  offsets below the recovery point, or below the durable end on disk, were told to readers: the
+ *       log ends there or later
  */
 #include "broker/log/repair.h"
 
@@ -485,12 +486,20 @@ static err plan_other(struct store *store, const char *dir, const char *name,
 
 static err recovery_point_of(struct store *store, const char *dir, int64_t *ret_offset)
 {
-    struct map offsets;
-    map_init(&offsets, 0);
-    err e = offsets_file_read(store, "recovery-point-offset-checkpoint", &offsets);
-    *ret_offset = checkpoint_value(&offsets, dir, 0);
-    map_finish(&offsets);
-    return e == ERR_NOT_FOUND || e == ERR_CORRUPT ? OK : e;
+    static const char *const files[] = {"recovery-point-offset-checkpoint",
+                                        "durable-offset-checkpoint"};
+    err e = OK;
+    *ret_offset = 0;
+    for (int i = 0; i < 2 && !e; i++) {
+        struct map offsets;
+        map_init(&offsets, 0);
+        e = offsets_file_read(store, files[i], &offsets);
+        int64_t offset = checkpoint_value(&offsets, dir, 0);
+        *ret_offset = offset > *ret_offset ? offset : *ret_offset;
+        map_finish(&offsets);
+        e = e == ERR_NOT_FOUND || e == ERR_CORRUPT ? OK : e;
+    }
+    return e;
 }
 
 static err plan_segments(struct store *store, const char *dir, const struct names *names,

@@ -11,7 +11,12 @@
 
 #include <cmocka.h>
 
-enum { FILE_BYTES = 32768, FILES = 3 };
+enum {
+    FILE_BYTES = 32768,
+    FILES = 3,
+    MANY = 12, /* logs: more than files that are kept open */
+    RUN = 20,  /* batches of a page, which are synced in their segment */
+};
 static const int64_t T0 = 1700000000000;
 static const struct journal_id ID = {{{7}}, 3};
 
@@ -569,6 +574,302 @@ static void a_recovery_that_is_cut_anywhere_is_done_again(void **state)
     }
 }
 
+/* ---- what nothing but a word on the disk tells from a torn tail */
+
+static void append_one(struct log_kit *k, int log)
+{
+    struct log_kit_append a;
+    log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
+    assert_int_equal(log_kit_append_durable(k, log, &a), OK);
+    log_kit_drain(k);
+    assert_int_equal(a.durable, 1);
+    assert_int_equal(a.durable_result, OK);
+    log_kit_append_finish(&a);
+}
+
+/* The last batch of log 0 rots, and the process is killed: a start, and others that read what the
+ * first one left, find the log as long as it was. */
+static void rot_and_expect_end(struct log_kit *k, int64_t end, bool is_read)
+{
+    sim_store_flip(k->sim, "t0-0/00000000000000000000.log", log_size_bytes(log_kit_log(k, 0)) - 20,
+                   0x40);
+    for (int round = 0; round < 3; round++) {
+        struct buf out = {0};
+        log_kit_crash(k, SIM_KILL);
+        assert_int_equal(log_kit_start(k, MANY, false), OK);
+        assert_int_equal(log_high_watermark(log_kit_log(k, 0)), end);
+        if (is_read) {
+            assert_int_equal(log_kit_read(k, 0, end - 2, 300, &out), OK);
+            assert_int_equal(log_kit_read(k, 0, end - 1, 300, &out), ERR_CORRUPT);
+        }
+        buf_finish(&out);
+    }
+}
+
+/* Five records in log 0, none of them elsewhere in the journal than in its first file. */
+static void start_many(struct log_kit *k)
+{
+    log_kit_init(k, 1);
+    k->keeps_lines = true;
+    k->journal_files = 8; /* half of them have to be full */
+    assert_int_equal(log_kit_start(k, MANY, false), OK);
+    for (int i = 0; i < MANY; i++) {
+        append_one(k, i);
+    }
+    for (int i = 0; i < 4; i++) {
+        append_one(k, 0);
+    }
+    assert_int_equal(k->m->journal.files[0].use, 1);
+    assert_int_equal(k->m->journal.active, 0);
+}
+
+static void how_far_logs_are_durable_is_said_before_files_are_cleared(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    start_many(&k);
+    for (int n = 0; k.m->journal.files[0].use == 1; n++) {
+        assert_true(n < 100);
+        append_one(&k, 1);
+    }
+    rot_and_expect_end(&k, 5, true); /* no group came behind it */
+    log_kit_finish(&k);
+}
+
+/* The same, with a kill or a full disk at any operation on the way there. */
+static bool clear_and_fail_at(uint64_t at, bool is_kill)
+{
+    struct log_kit k;
+    start_many(&k);
+    sim_store_count_from_zero(k.sim);
+    if (is_kill) {
+        sim_store_cut_at(k.sim, at, SIM_KILL);
+    } else {
+        sim_store_fail_at(k.sim, at, ERR_NO_SPACE);
+    }
+    for (int n = 0; k.m->journal.files[0].use == 1; n++) {
+        struct log_kit_append a;
+        assert_true(n < 100);
+        log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
+        if (!log_kit_append_durable(&k, 1, &a)) {
+            log_kit_drain(&k);
+        }
+        log_kit_append_finish(&a);
+        if (sim_store_fault_op(k.sim) != SIM_OP_COUNT) {
+            break;
+        }
+    }
+    bool happened = sim_store_fault_op(k.sim) != SIM_OP_COUNT;
+    bool is_unsaid = strstr(buf_text(&k.lines), "what=clear") != NULL;
+    if (is_unsaid) { /* it was not cleared, and may be later */
+        assert_int_equal(journal_count(&k.m->journal, JOURNAL_CLEARING), 0);
+    }
+    rot_and_expect_end(&k, 5, false);
+    log_kit_finish(&k);
+    return happened;
+}
+
+static void a_clearing_that_fails_or_is_cut_anywhere_leaves_the_word_or_the_file(void **state)
+{
+    (void)state;
+    for (int is_kill = 0; is_kill < 2; is_kill++) {
+        uint64_t at = 0;
+        while (clear_and_fail_at(at, is_kill)) {
+            at++;
+        }
+        assert_true(at > 20);
+    }
+}
+
+static void how_far_logs_are_durable_is_said_before_a_start_clears_the_files(void **state)
+{
+    (void)state;
+    struct log_kit k;
+    start_many(&k);
+    log_kit_crash(&k, SIM_CUT_LOSE);
+    assert_int_equal(log_kit_start(&k, MANY, false), OK);
+    rot_and_expect_end(&k, 5, true); /* no group came behind it */
+    log_kit_finish(&k);
+}
+
+static bool start_and_cut_at(uint64_t at)
+{
+    struct log_kit k;
+    start_many(&k);
+    int64_t size = log_size_bytes(log_kit_log(&k, 0));
+    log_kit_crash(&k, SIM_KILL);
+    sim_store_cut_at(k.sim, at, SIM_KILL);
+    bool started = log_kit_start(&k, MANY, false) == OK;
+    bool happened = sim_store_is_down(k.sim);
+    assert_true(started || happened);
+    log_kit_crash(&k, SIM_KILL);
+    sim_store_flip(k.sim, "t0-0/00000000000000000000.log", size - 20, 0x40);
+    assert_int_equal(log_kit_start(&k, MANY, false), OK);
+    assert_int_equal(log_high_watermark(log_kit_log(&k, 0)), 5);
+    log_kit_finish(&k);
+    return happened;
+}
+
+static void a_start_that_is_cut_anywhere_leaves_the_word_or_the_files(void **state)
+{
+    (void)state;
+    uint64_t at = 0;
+    while (start_and_cut_at(at)) {
+        at++;
+    }
+    assert_true(at > 100);
+}
+
+static int queue(struct log_kit *k, int log, size_t size, int count, struct log_kit_append *a)
+{
+    int taken = 0;
+    for (int i = 0; i < count; i++) {
+        log_kit_batch(&a[i], 1, size, 1, T0, -1, -1, -1);
+        taken += log_kit_append(k, log, &a[i]) == OK;
+    }
+    return taken;
+}
+
+static void let_go(struct log_kit *k, struct log_kit_append *a, int count)
+{
+    log_kit_drain(k);
+    for (int i = 0; i < 10 && log_kit_sync_again(k); i++) {
+        log_kit_drain(k);
+    }
+    for (int i = 0; i < count; i++) {
+        log_kit_append_finish(&a[i]);
+    }
+}
+
+/* False: the fault was of something else. */
+static bool fail_place_at(uint64_t seed, uint64_t at)
+{
+    struct log_kit k;
+    struct log_kit_append a[RUN + 1];
+    start_many(&k);
+    append_one(&k, 1);
+    assert_true(journal_has_free(&k.m->journal));
+    sim_store_seed(k.sim, seed);
+    sim_store_count_from_zero(k.sim);
+    sim_store_fail_at(k.sim, at, ERR_NO_SPACE);
+    assert_int_equal(queue(&k, 0, 4096, RUN, a), RUN);
+    assert_int_equal(queue(&k, 1, 3600, 1, a + RUN), 1);
+    let_go(&k, a, RUN + 1);
+    assert_int_not_equal(sim_store_fault_op(k.sim), SIM_OP_COUNT);
+    bool failed = strstr(buf_text(&k.lines), "journal_write_failed") != NULL;
+    if (failed) {
+        assert_int_equal(log_high_watermark(log_kit_log(&k, 0)), 5 + RUN);
+        append_one(&k, 1);
+        rot_and_expect_end(&k, 5 + RUN, true);
+    }
+    log_kit_finish(&k);
+    return failed;
+}
+
+/* The group went into the segments, all of it, and how far is said with the next one. The seed says
+ * how much of it the write that failed left in the journal: all of it perhaps. */
+static void what_a_failed_place_was_to_say_is_said_with_the_next_group(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        uint64_t at = 0;
+        while (!fail_place_at(seed, at)) {
+            at++;
+        }
+    }
+}
+
+/* A group that wanted a descriptor and had none is formed again, without a place perhaps; and it
+ * was to say what an earlier one had not. */
+static void what_a_place_that_was_put_back_was_to_say_is_said_with_a_later_group(void **state)
+{
+    (void)state;
+    int delayed = 0;
+    bool happened = true;
+    for (uint64_t at = 0; happened; at++) {
+        struct log_kit k;
+        struct log_kit_append a[RUN * MANY];
+        int n = RUN;
+        start_many(&k);
+        assert_int_equal(queue(&k, 0, 4096, RUN, a), RUN);
+        let_go(&k, a, n); /* nothing says so yet */
+        sim_store_count_from_zero(k.sim);
+        sim_store_fail_at(k.sim, at, ERR_NO_FILES);
+        n = 0;
+        for (int i = 1; i < MANY; i++) {
+            bool is_small = i == MANY - 1;
+            int count = is_small ? 1 : RUN;
+            assert_int_equal(queue(&k, i, is_small ? 100 : 4096, count, a + n), count);
+            n += count;
+        }
+        log_manager_submit(k.m);
+        while ((sim_worker_run(&k.writer) && sim_worker_complete(&k.writer)) ||
+               (sim_worker_run(&k.reader) && sim_worker_complete(&k.reader))) {
+            /* the first group has two logs, and the next one all others */
+        }
+        let_go(&k, a, n);
+        happened = sim_store_fault_op(k.sim) != SIM_OP_COUNT;
+        if (strstr(buf_text(&k.lines), "sync_delayed") && !sim_store_is_down(k.sim)) {
+            delayed++;
+            append_one(&k, 1);
+            rot_and_expect_end(&k, 5 + RUN, true);
+        }
+        log_kit_finish(&k);
+    }
+    assert_true(delayed > 0);
+}
+
+static void deleted(void *ctx, err e)
+{
+    *(err *)ctx = e;
+}
+
+/* A name that the file has is another log's from here on: what was said of the one before does not
+ * count, or the new one would be fenced where the other ended (O1). */
+static void delete_and_make(bool by_start, bool clean)
+{
+    struct log_kit k;
+    err gone = ERR_COUNT;
+    err made = ERR_COUNT;
+    start_many(&k);
+    for (int n = 0; k.m->journal.files[0].use == 1; n++) {
+        assert_true(n < 100);
+        append_one(&k, 1);
+    }
+    log_manager_destroy_log(k.m, k.ids[0], 0, deleted, &gone);
+    log_kit_drain(&k);
+    assert_int_equal(gone, OK);
+    k.ids[0].b[1] = 1;
+    if (by_start) {
+        if (clean) {
+            log_kit_stop(&k);
+        } else {
+            log_kit_crash(&k, SIM_CUT_LOSE);
+        }
+        assert_int_equal(log_kit_start(&k, MANY, clean), OK);
+    } else {
+        log_manager_create_log(k.m, STR("t0"), k.ids[0], 0, &k.config, deleted, &made);
+        log_kit_drain(&k);
+        assert_int_equal(made, OK);
+    }
+    append_one(&k, 0);
+    for (int round = 0; round < 2; round++) {
+        log_kit_crash(&k, SIM_CUT_LOSE);
+        assert_int_equal(log_kit_start(&k, MANY, false), OK);
+        append_one(&k, 0);
+        assert_int_equal(log_high_watermark(log_kit_log(&k, 0)), 2 + round);
+    }
+    log_kit_finish(&k);
+}
+
+static void what_was_said_of_a_deleted_log_is_not_said_of_the_next_of_its_name(void **state)
+{
+    (void)state;
+    delete_and_make(false, false);
+    delete_and_make(true, false);
+    delete_and_make(true, true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -588,6 +889,13 @@ int main(void)
         cmocka_unit_test(rot_that_the_journal_stepped_over_is_not_cut_at_a_later_start),
         cmocka_unit_test(a_gap_that_the_journal_stepped_over_is_not_cut_at_a_later_start),
         cmocka_unit_test(a_failed_sync_a_restart_and_then_a_power_cut_lose_nothing),
+        cmocka_unit_test(how_far_logs_are_durable_is_said_before_files_are_cleared),
+        cmocka_unit_test(a_clearing_that_fails_or_is_cut_anywhere_leaves_the_word_or_the_file),
+        cmocka_unit_test(how_far_logs_are_durable_is_said_before_a_start_clears_the_files),
+        cmocka_unit_test(a_start_that_is_cut_anywhere_leaves_the_word_or_the_files),
+        cmocka_unit_test(what_a_failed_place_was_to_say_is_said_with_the_next_group),
+        cmocka_unit_test(what_a_place_that_was_put_back_was_to_say_is_said_with_a_later_group),
+        cmocka_unit_test(what_was_said_of_a_deleted_log_is_not_said_of_the_next_of_its_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

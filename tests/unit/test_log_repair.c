@@ -324,6 +324,26 @@ static void cut_last(struct log_kit *k, size_t batch)
     cut_file(k, LAST, 3 * (int64_t)batch - 20);
 }
 
+/* A crash came before a checkpoint: only the file that was written before the journal was cleared
+ * says that they were read. */
+static void a_torn_tail_below_the_durable_end_keeps_its_offsets(void **state)
+{
+    (void)state;
+    size_t batch;
+    struct log_kit *k = stopped_kit(&batch);
+    struct store *s = store_of(k);
+    char text[32];
+    int size = snprintf(text, sizeof text, "0\n1\nt0 0 %d\n", (int)END);
+    assert_int_equal(s->ops->unlink(s->ctx, "recovery-point-offset-checkpoint"), OK);
+    assert_int_equal(store_replace_file(s, "durable-offset-checkpoint", text, (size_t)size), OK);
+    cut_last(k, batch);
+    struct repair_plan p = plan(k);
+    assert_int_equal(first_of(&p, REPAIR_END)->offset, END);
+    assert_int_equal(p.end_offset, END);
+    repair_plan_finish(&p);
+    done(k);
+}
+
 /* Its offsets were read: they are not given again. */
 static void a_torn_tail_below_the_recovery_point_keeps_its_offsets(void **state)
 {
@@ -669,6 +689,7 @@ int main(void)
         cmocka_unit_test(without_an_index_a_bad_header_costs_the_rest_of_its_segment),
         cmocka_unit_test(a_base_offset_that_rotted_is_set_right_by_its_neighbours),
         cmocka_unit_test(a_torn_tail_below_the_recovery_point_keeps_its_offsets),
+        cmocka_unit_test(a_torn_tail_below_the_durable_end_keeps_its_offsets),
         cmocka_unit_test(a_torn_tail_behind_the_end_is_cut),
         cmocka_unit_test(a_segment_in_the_middle_that_was_cut_loses_its_end_only),
         cmocka_unit_test(what_is_behind_a_cut_is_no_torn_tail_to_the_next_start),
