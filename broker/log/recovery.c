@@ -2,12 +2,12 @@
  *
  * After a clean stop nothing is scanned: the end is found by walking from the last index entry, the
  * producers come from their snapshot. Otherwise what comes from the recovery point on (or from the
- * newest good snapshot, if that is older) is read, in a segment from the index entry before: each
- * batch must be whole, fail no checksum, and follow the one before. The first that does not ends
- * the log. At or above the recovery point that is a torn tail: cut there, later segments are
- * removed. Below it is rot: what was durable is never cut. Its length may still lead to the next
- * batch; if it does not, the log is fenced: read up to there, no more appends. What was scanned
- * gets new index entries; those before were synced with the checkpoint.
+ * newest good snapshot, if that is older) is read: each batch must be whole, fail no checksum, and
+ * follow the one before. The first that does not ends the log. At or above the recovery point that
+ * is a torn tail: cut there, later segments are removed. Below it is rot: what was durable is never
+ * cut. Its length may still lead to the next batch; if it does not, the log is fenced: read up to
+ * there, no more appends. What was scanned gets new index entries; those before were synced with
+ * the checkpoint, and lead to the place where the scan begins.
  *
  * The journal knows better than the files, whose pages a failed sync may have lost while the cache
  * still shows them: a batch that it has at the next offset is written there again, whatever the
@@ -148,42 +148,31 @@ static bool take_indexes(struct segment *s, int64_t size)
     struct log *log = s->log;
     struct store *store = log->m->o.store;
     struct file_use use = {0};
-    uint8_t entry[INDEX_ENTRY_SIZE];
-    size_t got = 0;
-    bool good = true;
+    uint8_t last[TIME_ENTRY_SIZE];
     file_use_begin(&use, s, FILE_INDEX, STORE_WRITE);
-    err e = file_use_open(&use, store);
-    if (!e) {
-        int32_t n = index_used_entries(store, use.file, INDEX_ENTRY_SIZE);
-        if (n > 0) {
-            e = store->ops->read(store->ctx, use.file, entry, sizeof entry,
-                                 (int64_t)(n - 1) * INDEX_ENTRY_SIZE, &got);
-            good = !e && got == sizeof entry && (int32_t)get_be32(entry) > 0 &&
-                   (int32_t)get_be32(entry + 4) > 0 && (int32_t)get_be32(entry + 4) < size;
-        }
+    bool good = !file_use_open(&use, store);
+    if (good) {
+        int32_t n = index_used_entries(store, use.file, INDEX_ENTRY_SIZE, last);
+        good = n == 0 || ((int32_t)get_be32(last) > 0 && (int32_t)get_be32(last + 4) > 0 &&
+                          (int32_t)get_be32(last + 4) < size);
         s->tail.index_count = s->index_written = n;
-        s->last_indexed = n > 0 && good ? s->base_offset + (int32_t)get_be32(entry) : -1;
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
+        s->last_indexed = n > 0 && good ? s->base_offset + (int32_t)get_be32(last) : -1;
     }
-    good = good && !e;
     file_use_end(&use);
 
     file_use_begin(&use, s, FILE_TIMEINDEX, STORE_WRITE);
-    e = file_use_open(&use, store);
-    good = good && !e;
+    bool there = !file_use_open(&use, store);
+    good = good && there;
     s->times_known = true; /* of a sealed one: its last entry was made when it was sealed */
-    if (!e) {
-        int64_t delta = 0;
-        int32_t n = index_used_entries(store, use.file, TIME_ENTRY_SIZE);
+    if (there) {
+        int32_t n = index_used_entries(store, use.file, TIME_ENTRY_SIZE, last);
         s->tail.time_count = s->time_written = n;
-        if (n > 0 && !time_last(store, use.file, n, &s->tail.last_time, &delta)) {
+        if (n > 0) {
+            int32_t delta = (int32_t)get_be32(last + 8);
             good = good && delta >= 0;
-            s->tail.max_timestamp = s->tail.last_time;
+            s->tail.max_timestamp = s->tail.last_time = (int64_t)get_be64(last);
             s->tail.max_timestamp_offset = s->base_offset + delta;
         }
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
     }
     file_use_end(&use);
     if (!good) {
@@ -206,10 +195,6 @@ static err put_index(struct segment *s, enum file_kind kind, const struct buf *e
         e = store->ops->write(store->ctx, use.file, &v, 1, position);
     }
     e = e ? e : store->ops->truncate(store->ctx, use.file, position + (int64_t)entries->len);
-    if (use.file) {
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
-    }
     file_use_end(&use);
     s->index_dirty = true;
     return e;
@@ -275,6 +260,13 @@ static void scan_index(struct scan *c, const struct batch_header *h)
     t->bytes_since_index += (int64_t)h->size;
 }
 
+static void scan_pass(struct scan *c, const struct batch_header *h)
+{
+    scan_index(c, h);
+    c->position += (int64_t)h->size;
+    c->next_offset = h->base_offset + h->last_offset_delta + 1;
+}
+
 /* ERR_CORRUPT: this batch is not what must be here. */
 static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_header *h)
 {
@@ -302,9 +294,7 @@ static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_heade
             log_note_epoch(log, h->leader_epoch, h->base_offset);
         }
     }
-    scan_index(c, h);
-    c->position += (int64_t)h->size;
-    c->next_offset = h->base_offset + h->last_offset_delta + 1;
+    scan_pass(c, h);
     return OK;
 }
 
@@ -449,33 +439,43 @@ static void fence(struct scan *c)
 static err hold_place(struct scan *c)
 {
     struct store *store = c->s->log->m->o.store;
-    struct store_file *file = NULL;
-    char path[LOG_PATH_SIZE];
-    segment_path(c->s, FILE_LOG, path);
-    err e = store->ops->open(store->ctx, path, STORE_WRITE, &file);
-    e = e ? e : store->ops->truncate(store->ctx, file, c->position + BATCH_HEADER_SIZE);
-    e = e ? e : store->ops->sync(store->ctx, file);
-    if (file) {
-        store->ops->close(store->ctx, file);
-    }
+    struct file_use use;
+    file_use_begin(&use, c->s, FILE_LOG, STORE_WRITE);
+    err e = file_use_open(&use, store);
+    e = e ? e : store->ops->truncate(store->ctx, use.file, c->position + BATCH_HEADER_SIZE);
+    e = e ? e : store->ops->sync(store->ctx, use.file);
+    file_use_end(&use);
     return e;
 }
 
-static err open_index(struct segment *s, enum file_kind kind, struct store_file **ret_file)
+/* Over the batches that end below c->resume_from, by their headers: they are durable, and whether
+ * they are as they were is for reads and the scrub to see. What does not follow is the scan's. */
+static void skip_durable(struct scan *c)
 {
-    struct store *store = s->log->m->o.store;
-    char path[LOG_PATH_SIZE];
-    segment_path(s, kind, path);
-    return store->ops->open(store->ctx, path, STORE_READ, ret_file);
+    struct segment *s = c->s;
+    struct batch_header h;
+    uint8_t *window = mem_need(SCAN_CHUNK);
+    struct walk w = {.store = s->log->m->o.store,
+                     .read = s->log->m->o.store->ops->read,
+                     .file = c->file,
+                     .end = c->size,
+                     .window = window,
+                     .window_size = SCAN_CHUNK};
+    while (!walk_header(&w, c->position, &h) &&
+           batch_is_in_place(&h, c->next_offset, c->resume_from)) {
+        scan_pass(c, &h);
+    }
+    mem_free(window);
 }
 
-/* The scan of a segment begins at the last batch below c->resume_from that has an index entry:
- * both indexes know everything before. Where they do not lead to it, it begins at the beginning. */
+/* The scan of a segment begins at c->resume_from, or at a batch before. What is needed to get there
+ * begins at the last batch below that has an index entry: both indexes know everything before.
+ * Where they do not lead to it, the scan begins at the beginning. */
 static err resume_scan(struct scan *c, const struct segment_tail *before)
 {
     struct segment *s = c->s;
     struct store *store = s->log->m->o.store;
-    struct store_file *files[FILE_KINDS] = {0};
+    struct file_use uses[FILE_KINDS] = {0};
     uint8_t last[FILE_KINDS][TIME_ENTRY_SIZE];
     uint8_t head[BATCH_HEADER_SIZE];
     int32_t kept[FILE_KINDS] = {0};
@@ -486,8 +486,9 @@ static err resume_scan(struct scan *c, const struct segment_tail *before)
     err e = OK;
     for (enum file_kind k = FILE_INDEX; k <= FILE_TIMEINDEX && !e; k++) {
         int32_t count = k == FILE_INDEX ? s->index_written : s->time_written;
-        e = open_index(s, k, &files[k]);
-        e = e ? e : index_count_upto(store, k, files[k], count, delta, last[k], &kept[k]);
+        file_use_begin(&uses[k], s, k, STORE_WRITE);
+        e = file_use_open(&uses[k], store);
+        e = e ? e : index_count_upto(store, k, uses[k].file, count, delta, last[k], &kept[k]);
         e = e || kept[k] > 0 ? e : ERR_NOT_FOUND;
         delta = e || k != FILE_INDEX ? delta : (int64_t)get_be32(last[k]);
     }
@@ -500,9 +501,7 @@ static err resume_scan(struct scan *c, const struct segment_tail *before)
         e = e || there ? e : ERR_CORRUPT;
     }
     for (enum file_kind k = FILE_INDEX; k <= FILE_TIMEINDEX; k++) {
-        if (files[k]) {
-            store->ops->close(store->ctx, files[k]);
-        }
+        file_use_end(&uses[k]);
     }
     if (e) {
         return e == ERR_IO || e == ERR_NO_FILES ? e : OK;
@@ -515,6 +514,7 @@ static err resume_scan(struct scan *c, const struct segment_tail *before)
     t->max_timestamp_offset = s->base_offset + (int64_t)get_be32(last[FILE_TIMEINDEX] + 8);
     c->position = position;
     c->next_offset = h.base_offset;
+    skip_durable(c);
     return OK;
 }
 
@@ -563,10 +563,6 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     }
     e = e ? e : rewrite_unvouched(c);
     e = e ? e : store->ops->sync(store->ctx, c->file);
-    if (use.file) {
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
-    }
     file_use_end(&use);
     s->tail.size = s->written_size = c->position;
     s->own_from = c->stepped ? c->position : from;
@@ -662,13 +658,6 @@ static err walk_segment(struct segment *s, int64_t offset, int64_t replay_from,
         next = h.base_offset + h.last_offset_delta + 1;
         e = walk_header(&w, position, &h);
     }
-    if (use.file) {
-        store->ops->close(store->ctx, use.file);
-    }
-    if (index.file) {
-        store->ops->close(store->ctx, index.file);
-    }
-    use.file = index.file = NULL;
     file_use_end(&use);
     file_use_end(&index);
     mem_free(window);
@@ -699,10 +688,6 @@ static err load_segments(struct log *log, const struct listing *l, bool *ret_goo
             if (!e && !batch_header_read(head, got, &h)) {
                 s->tail.first_timestamp = h.max_timestamp;
             }
-        }
-        if (use.file) {
-            store->ops->close(store->ctx, use.file);
-            use.file = NULL;
         }
         file_use_end(&use);
         if (e) {
@@ -777,10 +762,6 @@ static err sync_indexes(struct log *log, int32_t from, int32_t to)
             file_use_begin(&use, log->segments[i], (enum file_kind)kind, STORE_WRITE);
             e = file_use_open(&use, store);
             e = e ? e : store->ops->sync(store->ctx, use.file);
-            if (use.file) {
-                store->ops->close(store->ctx, use.file);
-                use.file = NULL;
-            }
             file_use_end(&use);
         }
     }
@@ -806,6 +787,8 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
      * next append made, is not synced. So from the last record below, not from the first above. */
     const int32_t first = from <= 0 ? 0 : log_segment_at(log, from - 1);
     int32_t i = first;
+    /* What the checkpoint says of the last segment, it says of the directory's entries. */
+    bool entries_durable = log_active(log)->base_offset < checkpointed;
     bool whole = true;
     err e = OK;
     c.next_offset = log->segments[i]->base_offset;
@@ -827,6 +810,7 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
         e = hold_place(&c);
     }
     if (!e && !log->fenced) {
+        entries_durable = entries_durable && i == log->segment_count;
         e = drop_later(log, i);
     }
     buf_finish(&c.index);
@@ -840,7 +824,9 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
     *recovery_point = records ? c.durable_from : checkpointed;
     e = e || !records ? e
                       : sync_indexes(log, first, i < log->segment_count ? i : log->segment_count);
-    return e ? e : log->m->o.store->ops->sync_dir(log->m->o.store->ctx, log->dir);
+    entries_durable = entries_durable && !records && checkpointed <= log->next_offset;
+    return e || entries_durable ? e
+                                : log->m->o.store->ops->sync_dir(log->m->o.store->ctx, log->dir);
 }
 
 static void forget(struct log *log) /* what a first attempt found */
@@ -999,6 +985,9 @@ err log_recover(struct log *log, bool clean)
         log->fresh = true;
     }
     e = e ? e : open_segments(log, &l, clean);
+    for (int32_t i = 0; i < log->segment_count; i++) { /* the descriptors are all logs' */
+        segment_close_files(log->segments[i]);
+    }
     if (!e) {
         (void)offset_files_take(m, OFFSETS_RECOVERY, log, log->next_offset); /* may be stale */
         int64_t start = offset_files_take(m, OFFSETS_START, log, log->next_offset);
