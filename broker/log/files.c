@@ -48,7 +48,7 @@ void seg_file_unref(struct seg_file *f)
     if (--f->refs > 0) {
         return;
     }
-    if (f->m->destroying) {
+    if (!f->m->opened || f->m->destroying) {
         f->m->o.store->ops->close(f->m->o.store->ctx, f->file);
         mem_free(f);
     } else {

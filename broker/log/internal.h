@@ -254,7 +254,8 @@ struct log_manager {
     bool final_begun; /* the last checkpoint */
     bool final_done;
     bool final_failed;
-    bool destroying; /* files are closed at once, no worker is there any more */
+    bool opened;     /* the start is over; before, files are closed at once */
+    bool destroying; /* likewise, no worker is there any more */
     struct work stop_work;
     void (*stop_done)(void *ctx);
     void *stop_ctx;
@@ -320,7 +321,8 @@ err time_lookup(struct store *store, struct store_file *timeindex, int32_t count
 err time_last(struct store *store, struct store_file *timeindex, int32_t count,
               int64_t *ret_timestamp, int64_t *ret_offset_delta);
 /* Entries that count: Kafka leaves zeros behind them when it is killed. */
-int32_t index_used_entries(struct store *store, struct store_file *file, int entry_size);
+int32_t index_used_entries(struct store *store, struct store_file *file, int entry_size,
+                           uint8_t ret_last[TIME_ENTRY_SIZE]); /* the last of them, if any */
 /* How many entries of an index of that kind are, one above the other, of offsets up to base offset
  * + delta; and the last of them. */
 err index_count_upto(struct store *store, enum file_kind kind, struct store_file *index,

@@ -187,6 +187,7 @@ err log_manager_opened(struct log_manager *m)
         e = OK;
     }
     journal_carry(m);
+    m->opened = true;
     checkpoint_arm(m); /* of what was scanned */
     return e;
 }

@@ -10,42 +10,31 @@ bool recover_indexes_take(struct segment *s, int64_t size)
     struct log *log = s->log;
     struct store *store = log->m->o.store;
     struct file_use use = {0};
-    uint8_t entry[INDEX_ENTRY_SIZE];
-    size_t got = 0;
-    bool good = true;
+    uint8_t last[TIME_ENTRY_SIZE];
     file_use_begin(&use, s, FILE_INDEX, STORE_WRITE);
-    err e = file_use_open(&use, store);
-    if (!e) {
-        int32_t n = index_used_entries(store, use.file, INDEX_ENTRY_SIZE);
-        if (n > 0) {
-            e = store->ops->read(store->ctx, use.file, entry, sizeof entry,
-                                 (int64_t)(n - 1) * INDEX_ENTRY_SIZE, &got);
-            good = !e && got == sizeof entry && (int32_t)get_be32(entry) > 0 &&
-                   (int32_t)get_be32(entry + 4) > 0 && (int32_t)get_be32(entry + 4) < size;
-        }
+    bool good = !file_use_open(&use, store);
+    if (good) {
+        int32_t n = index_used_entries(store, use.file, INDEX_ENTRY_SIZE, last);
+        good = n == 0 || ((int32_t)get_be32(last) > 0 && (int32_t)get_be32(last + 4) > 0 &&
+                          (int32_t)get_be32(last + 4) < size);
         s->tail.index_count = s->index_written = n;
-        s->last_indexed = n > 0 && good ? s->base_offset + (int32_t)get_be32(entry) : -1;
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
+        s->last_indexed = n > 0 && good ? s->base_offset + (int32_t)get_be32(last) : -1;
     }
-    good = good && !e;
     file_use_end(&use);
 
     file_use_begin(&use, s, FILE_TIMEINDEX, STORE_WRITE);
-    e = file_use_open(&use, store);
-    good = good && !e;
+    bool there = !file_use_open(&use, store);
+    good = good && there;
     s->times_known = true; /* of a sealed one: its last entry was made when it was sealed */
-    if (!e) {
-        int64_t delta = 0;
-        int32_t n = index_used_entries(store, use.file, TIME_ENTRY_SIZE);
+    if (there) {
+        int32_t n = index_used_entries(store, use.file, TIME_ENTRY_SIZE, last);
         s->tail.time_count = s->time_written = n;
-        if (n > 0 && !time_last(store, use.file, n, &s->tail.last_time, &delta)) {
+        if (n > 0) {
+            int32_t delta = (int32_t)get_be32(last + 8);
             good = good && delta >= 0;
-            s->tail.max_timestamp = s->tail.last_time;
+            s->tail.max_timestamp = s->tail.last_time = (int64_t)get_be64(last);
             s->tail.max_timestamp_offset = s->base_offset + delta;
         }
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
     }
     file_use_end(&use);
     if (!good) {
@@ -67,10 +56,6 @@ err recover_index_put(struct segment *s, enum file_kind kind, const struct buf *
         e = store->ops->write(store->ctx, use.file, &v, 1, position);
     }
     e = e ? e : store->ops->truncate(store->ctx, use.file, position + (int64_t)entries->len);
-    if (use.file) {
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
-    }
     file_use_end(&use);
     s->index_dirty = true;
     return e;
@@ -86,10 +71,6 @@ err recover_indexes_sync(struct log *log, int32_t from, int32_t to)
             file_use_begin(&use, log->segments[i], (enum file_kind)kind, STORE_WRITE);
             e = file_use_open(&use, store);
             e = e ? e : store->ops->sync(store->ctx, use.file);
-            if (use.file) {
-                store->ops->close(store->ctx, use.file);
-                use.file = NULL;
-            }
             file_use_end(&use);
         }
     }

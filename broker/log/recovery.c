@@ -2,12 +2,12 @@
  *
  * After a clean stop nothing is scanned: the end is found by walking from the last index entry, the
  * producers come from their snapshot. Otherwise what comes from the recovery point on (or from the
- * newest good snapshot, if that is older) is read, in a segment from the index entry before: each
- * batch must be whole, fail no checksum, and follow the one before. The first that does not ends
- * the log. At or above the recovery point that is a torn tail: cut there, later segments are
- * removed. Below it is rot: what was durable is never cut. Its length may still lead to the next
- * batch; if it does not, the log is fenced: read up to there, no more appends. What was scanned
- * gets new index entries; those before were synced with the checkpoint.
+ * newest good snapshot, if that is older) is read: each batch must be whole, fail no checksum, and
+ * follow the one before. The first that does not ends the log. At or above the recovery point that
+ * is a torn tail: cut there, later segments are removed. Below it is rot: what was durable is never
+ * cut. Its length may still lead to the next batch; if it does not, the log is fenced: read up to
+ * there, no more appends. What was scanned gets new index entries; those before were synced with
+ * the checkpoint, and lead to the place where the scan begins.
  *
  * The journal knows better than the files, whose pages a failed sync may have lost while the cache
  * still shows them: a batch that it has at the next offset is written there again, whatever the
@@ -201,6 +201,13 @@ static void scan_index(struct scan *c, const struct batch_header *h)
     t->bytes_since_index += (int64_t)h->size;
 }
 
+static void scan_pass(struct scan *c, const struct batch_header *h)
+{
+    scan_index(c, h);
+    c->position += (int64_t)h->size;
+    c->next_offset = h->base_offset + h->last_offset_delta + 1;
+}
+
 /* ERR_CORRUPT: this batch is not what must be here. */
 static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_header *h)
 {
@@ -228,9 +235,7 @@ static err scan_batch(struct scan *c, const uint8_t *p, const struct batch_heade
             log_note_epoch(log, h->leader_epoch, h->base_offset);
         }
     }
-    scan_index(c, h);
-    c->position += (int64_t)h->size;
-    c->next_offset = h->base_offset + h->last_offset_delta + 1;
+    scan_pass(c, h);
     return OK;
 }
 
@@ -375,33 +380,43 @@ static void fence(struct scan *c)
 static err hold_place(struct scan *c)
 {
     struct store *store = c->s->log->m->o.store;
-    struct store_file *file = NULL;
-    char path[LOG_PATH_SIZE];
-    segment_path(c->s, FILE_LOG, path);
-    err e = store->ops->open(store->ctx, path, STORE_WRITE, &file);
-    e = e ? e : store->ops->truncate(store->ctx, file, c->position + BATCH_HEADER_SIZE);
-    e = e ? e : store->ops->sync(store->ctx, file);
-    if (file) {
-        store->ops->close(store->ctx, file);
-    }
+    struct file_use use;
+    file_use_begin(&use, c->s, FILE_LOG, STORE_WRITE);
+    err e = file_use_open(&use, store);
+    e = e ? e : store->ops->truncate(store->ctx, use.file, c->position + BATCH_HEADER_SIZE);
+    e = e ? e : store->ops->sync(store->ctx, use.file);
+    file_use_end(&use);
     return e;
 }
 
-static err open_index(struct segment *s, enum file_kind kind, struct store_file **ret_file)
+/* Over the batches that end below c->resume_from, by their headers: they are durable, and whether
+ * they are as they were is for reads and the scrub to see. What does not follow is the scan's. */
+static void skip_durable(struct scan *c)
 {
-    struct store *store = s->log->m->o.store;
-    char path[LOG_PATH_SIZE];
-    segment_path(s, kind, path);
-    return store->ops->open(store->ctx, path, STORE_READ, ret_file);
+    struct segment *s = c->s;
+    struct batch_header h;
+    uint8_t *window = mem_need(SCAN_CHUNK);
+    struct walk w = {.store = s->log->m->o.store,
+                     .read = s->log->m->o.store->ops->read,
+                     .file = c->file,
+                     .end = c->size,
+                     .window = window,
+                     .window_size = SCAN_CHUNK};
+    while (!walk_header(&w, c->position, &h) &&
+           batch_is_in_place(&h, c->next_offset, c->resume_from)) {
+        scan_pass(c, &h);
+    }
+    mem_free(window);
 }
 
-/* The scan of a segment begins at the last batch below c->resume_from that has an index entry:
- * both indexes know everything before. Where they do not lead to it, it begins at the beginning. */
+/* The scan of a segment begins at c->resume_from, or at a batch before. What is needed to get there
+ * begins at the last batch below that has an index entry: both indexes know everything before.
+ * Where they do not lead to it, the scan begins at the beginning. */
 static err resume_scan(struct scan *c, const struct segment_tail *before)
 {
     struct segment *s = c->s;
     struct store *store = s->log->m->o.store;
-    struct store_file *files[FILE_KINDS] = {0};
+    struct file_use uses[FILE_KINDS] = {0};
     uint8_t last[FILE_KINDS][TIME_ENTRY_SIZE];
     uint8_t head[BATCH_HEADER_SIZE];
     int32_t kept[FILE_KINDS] = {0};
@@ -412,8 +427,9 @@ static err resume_scan(struct scan *c, const struct segment_tail *before)
     err e = OK;
     for (enum file_kind k = FILE_INDEX; k <= FILE_TIMEINDEX && !e; k++) {
         int32_t count = k == FILE_INDEX ? s->index_written : s->time_written;
-        e = open_index(s, k, &files[k]);
-        e = e ? e : index_count_upto(store, k, files[k], count, delta, last[k], &kept[k]);
+        file_use_begin(&uses[k], s, k, STORE_WRITE);
+        e = file_use_open(&uses[k], store);
+        e = e ? e : index_count_upto(store, k, uses[k].file, count, delta, last[k], &kept[k]);
         e = e || kept[k] > 0 ? e : ERR_NOT_FOUND;
         delta = e || k != FILE_INDEX ? delta : (int64_t)get_be32(last[k]);
     }
@@ -426,9 +442,7 @@ static err resume_scan(struct scan *c, const struct segment_tail *before)
         e = e || there ? e : ERR_CORRUPT;
     }
     for (enum file_kind k = FILE_INDEX; k <= FILE_TIMEINDEX; k++) {
-        if (files[k]) {
-            store->ops->close(store->ctx, files[k]);
-        }
+        file_use_end(&uses[k]);
     }
     if (e) {
         return e == ERR_IO || e == ERR_NO_FILES ? e : OK;
@@ -441,6 +455,7 @@ static err resume_scan(struct scan *c, const struct segment_tail *before)
     t->max_timestamp_offset = s->base_offset + (int64_t)get_be32(last[FILE_TIMEINDEX] + 8);
     c->position = position;
     c->next_offset = h.base_offset;
+    skip_durable(c);
     return OK;
 }
 
@@ -489,10 +504,6 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     }
     e = e ? e : rewrite_unvouched(c);
     e = e ? e : store->ops->sync(store->ctx, c->file);
-    if (use.file) {
-        store->ops->close(store->ctx, use.file);
-        use.file = NULL;
-    }
     file_use_end(&use);
     s->tail.size = s->written_size = c->position;
     s->own_from = c->stepped ? c->position : from;
@@ -589,13 +600,6 @@ static err walk_segment(struct segment *s, int64_t offset, int64_t replay_from,
         next = h.base_offset + h.last_offset_delta + 1;
         e = walk_header(&w, position, &h);
     }
-    if (use.file) {
-        store->ops->close(store->ctx, use.file);
-    }
-    if (index.file) {
-        store->ops->close(store->ctx, index.file);
-    }
-    use.file = index.file = NULL;
     file_use_end(&use);
     file_use_end(&index);
     mem_free(window);
@@ -626,10 +630,6 @@ static err load_segments(struct log *log, const struct listing *l, bool *ret_goo
             if (!e && !batch_header_read(head, got, &h)) {
                 s->tail.first_timestamp = h.max_timestamp;
             }
-        }
-        if (use.file) {
-            store->ops->close(store->ctx, use.file);
-            use.file = NULL;
         }
         file_use_end(&use);
         if (e) {
@@ -712,6 +712,8 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
      * next append made, is not synced. So from the last record below, not from the first above. */
     const int32_t first = from <= 0 ? 0 : log_segment_at(log, from - 1);
     int32_t i = first;
+    /* What the checkpoint says of the last segment, it says of the directory's entries. */
+    bool entries_durable = log_active(log)->base_offset < checkpointed;
     bool whole = true;
     err e = OK;
     c.next_offset = log->segments[i]->base_offset;
@@ -733,6 +735,7 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
         e = hold_place(&c);
     }
     if (!e && !log->fenced) {
+        entries_durable = entries_durable && i == log->segment_count;
         e = drop_later(log, i);
     }
     buf_finish(&c.index);
@@ -747,7 +750,9 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
     e = e || !records
             ? e
             : recover_indexes_sync(log, first, i < log->segment_count ? i : log->segment_count);
-    return e ? e : log->m->o.store->ops->sync_dir(log->m->o.store->ctx, log->dir);
+    entries_durable = entries_durable && !records && checkpointed <= log->next_offset;
+    return e || entries_durable ? e
+                                : log->m->o.store->ops->sync_dir(log->m->o.store->ctx, log->dir);
 }
 
 static void forget(struct log *log) /* what a first attempt found */
@@ -908,6 +913,9 @@ err log_recover(struct log *log, bool clean)
         log->fresh = true;
     }
     e = e ? e : open_segments(log, &l, clean);
+    for (int32_t i = 0; i < log->segment_count; i++) { /* the descriptors are all logs' */
+        segment_close_files(log->segments[i]);
+    }
     if (!e) {
         (void)offset_files_take(m, OFFSETS_RECOVERY, log, log->next_offset); /* may be stale */
         (void)offset_files_take(m, OFFSETS_DURABLE, log, log->next_offset);

@@ -13,6 +13,8 @@ bool batch_is_in_place(const struct batch_header *h, int64_t from, int64_t end)
            h->last_offset_delta < end - h->base_offset;
 }
 
+enum { WALK_START = 4096 };
+
 err walk_header(struct walk *w, int64_t position, struct batch_header *ret_header)
 {
     w->asked = position;
@@ -20,7 +22,10 @@ err walk_header(struct walk *w, int64_t position, struct batch_header *ret_heade
         return position >= w->end ? ERR_NOT_FOUND : ERR_TRUNCATED;
     }
     if (position < w->at || position + BATCH_HEADER_SIZE > w->at + (int64_t)w->size) {
-        size_t want = w->window_size;
+        /* Little where it begins or jumped: who looks for one batch needs no more. */
+        bool goes_on = w->size > 0 && position - (w->at + (int64_t)w->size) < WALK_START;
+        size_t want = goes_on && position > w->at ? w->window_size : WALK_START;
+        want = want < w->window_size ? want : w->window_size;
         if ((int64_t)want > w->end - position) {
             want = (size_t)(w->end - position);
         }
@@ -174,7 +179,8 @@ err time_last(struct store *store, struct store_file *timeindex, int32_t count,
                      : ERR_NOT_FOUND;
 }
 
-int32_t index_used_entries(struct store *store, struct store_file *file, int entry_size)
+int32_t index_used_entries(struct store *store, struct store_file *file, int entry_size,
+                           uint8_t ret_last[TIME_ENTRY_SIZE])
 {
     int64_t size = 0;
     uint8_t entry[TIME_ENTRY_SIZE];
@@ -193,6 +199,7 @@ int32_t index_used_entries(struct store *store, struct store_file *file, int ent
             return 0;
         }
         if (memcmp(entry, zero, (size_t)entry_size) != 0) {
+            memcpy(ret_last, entry, (size_t)entry_size);
             low = middle + 1;
         } else {
             high = middle;
