@@ -640,6 +640,8 @@ static void how_far_logs_are_durable_is_said_before_files_are_cleared(void **sta
 static bool clear_and_fail_at(uint64_t at, bool is_kill)
 {
     struct log_kit k;
+    struct log_kit_append a[100]; /* one that failed waits until the stop */
+    int n = 0;
     start_many(&k);
     sim_store_count_from_zero(k.sim);
     if (is_kill) {
@@ -647,14 +649,13 @@ static bool clear_and_fail_at(uint64_t at, bool is_kill)
     } else {
         sim_store_fail_at(k.sim, at, ERR_NO_SPACE);
     }
-    for (int n = 0; k.m->journal.files[0].use == 1; n++) {
-        struct log_kit_append a;
+    while (k.m->journal.files[0].use == 1) {
         assert_true(n < 100);
-        log_kit_batch(&a, 1, 100, 1, T0, -1, -1, -1);
-        if (!log_kit_append_durable(&k, 1, &a)) {
+        log_kit_batch(&a[n], 1, 100, 1, T0, -1, -1, -1);
+        if (!log_kit_append_durable(&k, 1, &a[n])) {
             log_kit_drain(&k);
         }
-        log_kit_append_finish(&a);
+        n++;
         if (sim_store_fault_op(k.sim) != SIM_OP_COUNT) {
             break;
         }
@@ -666,6 +667,9 @@ static bool clear_and_fail_at(uint64_t at, bool is_kill)
     }
     rot_and_expect_end(&k, 5, false);
     log_kit_finish(&k);
+    while (n > 0) {
+        log_kit_append_finish(&a[--n]);
+    }
     return happened;
 }
 
