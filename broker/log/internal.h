@@ -386,15 +386,15 @@ err recover_indexes_sync(struct log *log, int32_t from, int32_t to);
 
 err log_recover(struct log *log, bool clean); /* start, blocking */
 struct journal_id log_journal_id(const struct log *log);
-/* Worker: directory, partition.metadata, an empty first segment. Durable with the first sync of the
- * log: a crash before that makes them again. */
+/* Worker: into its directory: partition.metadata, an empty first segment. Durable with the first
+ * sync of the log: a crash before that makes them again. */
 err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
 
 /* ---- text_files.c: small files in Kafka's text forms */
 
 err metadata_read(struct store *store, const char *dir,
                   struct uuid *ret_id); /* ERR_NOT_FOUND, ERR_CORRUPT */
-err metadata_write(struct store *store, const char *dir, struct uuid id, bool synced);
+err metadata_write(struct store *store, const char *dir, struct uuid id);
 err epochs_read(struct store *store, const char *dir, struct log_epoch **ret_epochs,
                 int32_t *ret_count);
 err offsets_file_read(struct store *store, const char *path, struct map *offsets);

@@ -203,8 +203,8 @@ struct creation {
     err result;
 };
 
-/* A directory that has the name, and no log: a deletion could not rename it away, or a creation did
- * not come to its end. What is in it must not come back as the new log's. */
+/* Makes the directory. One that has the name, and no log: a deletion could not rename it away, or a
+ * creation did not come to its end. What is in it must not come back as the new log's. */
 static err take_name(struct log *log)
 {
     struct store *store = log->m->o.store;
@@ -219,7 +219,7 @@ static err take_name(struct log *log)
     if (!e) {
         (void)remove_tree(store, gone); /* or the next start does */
     }
-    return e;
+    return e ? e : store->ops->make_dir(store->ctx, log->dir);
 }
 
 static void create_run(struct work *work)

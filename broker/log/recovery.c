@@ -853,10 +853,7 @@ err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t
 {
     static const char *const suffixes[] = {"log", "index", "timeindex"};
     char path[LOG_PATH_SIZE];
-    err e = store->ops->make_dir(store->ctx, dir);
-    /* Left by a creation that failed, it may say that it is another's: that must not come back. */
-    bool was_there = e == ERR_EXISTS;
-    e = was_there ? OK : e;
+    err e = OK;
     for (int i = 0; !e && i < 3; i++) {
         struct store_file *file = NULL;
         snprintf(path, sizeof path, "%s/%020" PRId64 ".%s", dir, base_offset, suffixes[i]);
@@ -865,7 +862,7 @@ err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t
             store->ops->close(store->ctx, file);
         }
     }
-    return e ? e : metadata_write(store, dir, id, was_there);
+    return e ? e : metadata_write(store, dir, id);
 }
 
 /* A directory of that name that says it is another topic's: deleted ones are renamed, durably,
@@ -901,7 +898,7 @@ err log_recover(struct log *log, bool clean)
     if (e == ERR_NOT_FOUND || e == ERR_CORRUPT) { /* new, or a crash took what was not synced */
         e = store->ops->make_dir(store->ctx, log->dir);
         e = e == ERR_EXISTS ? OK : e;
-        e = e ? e : metadata_write(store, log->dir, log->id, false);
+        e = e ? e : metadata_write(store, log->dir, log->id);
     }
     e = e ? e : list_files(&l);
     for (size_t at = 0; !e && at < l.others.len; at += strlen(l.others.ptr + at) + 1) {

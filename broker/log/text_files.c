@@ -65,7 +65,7 @@ err metadata_read(struct store *store, const char *dir, struct uuid *ret_id)
     return found;
 }
 
-err metadata_write(struct store *store, const char *dir, struct uuid id, bool synced)
+err metadata_write(struct store *store, const char *dir, struct uuid id)
 {
     char path[LOG_PATH_SIZE];
     char text[UUID_TEXT_SIZE];
@@ -80,7 +80,6 @@ err metadata_write(struct store *store, const char *dir, struct uuid id, bool sy
     if (!e) {
         e = store->ops->write(store->ctx, file, &v, 1, 0);
         e = e ? e : store->ops->truncate(store->ctx, file, size);
-        e = e || !synced ? e : store->ops->sync(store->ctx, file);
         store->ops->close(store->ctx, file);
     }
     return e;
