@@ -43,6 +43,10 @@ int event_check(const struct rv_message *m, struct rv_error *ret_error)
         return fail_set(ret_error, RV_E_ARGUMENT, "topic %s: there is no partition %d", m->topic,
                         (int)m->partition);
     }
+    if (m->timestamp_ms < 0) {
+        return fail_set(ret_error, RV_E_ARGUMENT, "topic %s: a timestamp of %lld is before 1970",
+                        m->topic, (long long)m->timestamp_ms);
+    }
     bool is_large = m->key.size > INT_MAX || m->value.size > INT_MAX || m->header_count > INT_MAX;
     for (size_t i = 0; i < m->header_count && !is_large; i++) {
         struct rv_bytes name = m->headers[i].name;
@@ -135,7 +139,7 @@ err event_decode(struct bytes body, struct event *ret_event)
         walked = record_header_next(&at, &left, &count, &h);
     }
     if (r.error != OK || walked != ERR_NOT_FOUND || left > 0 || e.partition < -1 ||
-        !topic_is_legal(e.topic)) {
+        e.timestamp_ms < 0 || !topic_is_legal(e.topic)) {
         return ERR_CORRUPT;
     }
     e.body = body;

@@ -629,6 +629,8 @@ static void options_and_messages_are_checked(void **state)
     assert_int_equal(rv_spool_append(r->spool, &m, NULL, &r->error), KERR_INVALID_TOPIC_EXCEPTION);
     m = (struct rv_message){.topic = "a", .to_partition = true, .partition = -1};
     assert_int_equal(rv_spool_append(r->spool, &m, NULL, &r->error), RV_E_ARGUMENT);
+    m = (struct rv_message){.topic = "a", .timestamp_ms = -5}; /* found by fuzz_spool */
+    assert_int_equal(rv_spool_append(r->spool, &m, NULL, &r->error), RV_E_ARGUMENT);
     const struct rv_header nameless = {
         {NULL, 0},
         {NULL, 0}
