@@ -229,7 +229,8 @@ static enum batch_flaw check_head(const struct batch_header *h)
     if (batch_codec(h->attributes) >= CODEC_COUNT) {
         return BATCH_FLAW_CODEC;
     }
-    if (h->count <= 0 || h->last_offset_delta != h->count - 1) {
+    if (h->count <= 0 || h->last_offset_delta != h->count - 1 ||
+        h->base_offset > INT64_MAX - h->last_offset_delta) {
         return BATCH_FLAW_COUNT;
     }
     /* Without an id, epoch and sequence are not looked at: some clients leave zeros there. */

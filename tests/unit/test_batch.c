@@ -236,6 +236,16 @@ static void what_is_wrong_with_a_batch_is_named(void **state)
         expect_flaw(&b, cases[i].flaw);
         buf_finish(&b);
     }
+    /* Found by fuzz_batch: what comes behind the last offset that there can be has none. */
+    struct buf b = {0};
+    build(&seal, &b);
+    batch_set_offset((uint8_t *)b.ptr, INT64_MAX - 2, 0);
+    struct batch_info info;
+    enum batch_flaw flaw;
+    assert_int_equal(validate(&b, &info, &flaw), OK);
+    batch_set_offset((uint8_t *)b.ptr, INT64_MAX - 1, 0);
+    expect_flaw(&b, BATCH_FLAW_COUNT);
+    buf_finish(&b);
 }
 
 static void no_bit_of_a_batch_can_turn_unnoticed(void **state)
