@@ -46,6 +46,7 @@ step() { # NAME COMMAND...
     local name=$1 began=$SECONDS
     shift
     if ! timeout -k 10 "$limit" "$@" >"$work/log" 2>&1 </dev/null; then
+        grep -a -A 20 'FAILED (exit' "$work/log" >&2 # of tests; the end says the rest
         tail -n 60 "$work/log" >&2
         fail "$name failed"
     fi
@@ -111,6 +112,9 @@ cp /etc/resolv.conf "$root/etc/resolv.conf"
 cp /etc/hosts "$root/etc/hosts"
 apt-config dump | grep '^Acquire::https\?::Proxy' >"$root/etc/apt/apt.conf.d/01proxy" || rm "$root/etc/apt/apt.conf.d/01proxy"
 mount_in proc proc proc
+mount_in devpts devpts dev/pts # tests look at terminals
+[ -e "$root/dev/ptmx" ] || ln -s pts/ptmx "$root/dev/ptmx"
+chmod 666 "$root/dev/pts/ptmx"
 step "apt-get install git make" "${inside[@]}" sh -c 'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends git make'
 step "git clone" git clone -q "$repository" "$root/root/rivulet"
 run_it
