@@ -19,7 +19,7 @@ enum { API_PRODUCE = 0, STEPS_LEAST = 40, IDLE_STEPS_LEAST = 15 };
 
 /* ---- steps ---- */
 
-static struct {
+static _Thread_local struct {
     bool armed;  /* they are counted */
     bool inside; /* of a call that is counted itself */
     int count;
@@ -48,7 +48,7 @@ static void *next(const char *name)
 #ifdef RIVULET_SQLITE
 int sqlite3_step(sqlite3_stmt *statement)
 {
-    static int (*real)(sqlite3_stmt *);
+    static _Thread_local int (*real)(sqlite3_stmt *);
     real = real ? real : (int (*)(sqlite3_stmt *))next("sqlite3_step");
     sqlite3 *db = sqlite3_db_handle(statement);
     step(sqlite3_txn_state(db, NULL) != SQLITE_TXN_NONE);
@@ -63,8 +63,8 @@ PGresult *PQexecParams(PGconn *conn, const char *command, int count, const Oid *
                        const char *const *values, const int *lengths, const int *formats,
                        int result_format)
 {
-    static PGresult *(*real)(PGconn *, const char *, int, const Oid *, const char *const *,
-                             const int *, const int *, int);
+    static _Thread_local PGresult *(*real)(PGconn *, const char *, int, const Oid *,
+                                           const char *const *, const int *, const int *, int);
     real = real ? real
                 : (PGresult * (*)(PGconn *, const char *, int, const Oid *, const char *const *,
                                   const int *, const int *, int)) next("PQexecParams");
@@ -78,7 +78,7 @@ PGresult *PQexecParams(PGconn *conn, const char *command, int count, const Oid *
 
 PGresult *PQexec(PGconn *conn, const char *command)
 {
-    static PGresult *(*real)(PGconn *, const char *);
+    static _Thread_local PGresult *(*real)(PGconn *, const char *);
     real = real ? real : (PGresult * (*)(PGconn *, const char *)) next("PQexec");
     step(PQtransactionStatus(conn) != PQTRANS_IDLE);
     steps.inside = true;
@@ -91,7 +91,7 @@ PGresult *PQexec(PGconn *conn, const char *command)
 
 ssize_t send(int fd, const void *p, size_t size, int flags)
 {
-    static ssize_t (*real)(int, const void *, size_t, int);
+    static _Thread_local ssize_t (*real)(int, const void *, size_t, int);
     real = real ? real : (ssize_t(*)(int, const void *, size_t, int))next("send");
     step(false); /* no request is made in a transaction */
     ssize_t n = real(fd, p, size, flags);
