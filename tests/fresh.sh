@@ -111,6 +111,8 @@ step "debootstrap $suite" debootstrap --variant=minbase "$suite" "$root" "$mirro
 cp /etc/resolv.conf "$root/etc/resolv.conf"
 cp /etc/hosts "$root/etc/hosts"
 apt-config dump | grep '^Acquire::https\?::Proxy' >"$root/etc/apt/apt.conf.d/01proxy" || rm "$root/etc/apt/apt.conf.d/01proxy"
+mount --bind "$root" "$root" || fail "cannot mount the root" # as a machine's, it is a mount
+mounted+=("$root")
 mount_in proc proc proc
 mount_in devpts devpts dev/pts # tests look at terminals
 [ -e "$root/dev/ptmx" ] || ln -s pts/ptmx "$root/dev/ptmx"

@@ -49,12 +49,14 @@ static void find_program(const char *name, char path[PATH_MAX])
     globfree(&found);
 }
 
-/* A program of PostgreSQL's in the server's directory; what it says goes to DIR/log. */
-static pid_t spawn(const struct postgres *p, char *const *argv)
+/* A program of PostgreSQL's in the server's directory; what it says goes to DIR/log. argv[0] becomes
+ * its path, by which it finds the others. */
+static pid_t spawn(const struct postgres *p, char **argv)
 {
     struct user u = user_find();
     char program[PATH_MAX], log[TEMP_DIR_SIZE + 8];
     find_program(argv[0], program);
+    argv[0] = program;
     snprintf(log, sizeof log, "%s/log", p->dir);
     pid_t parent = getpid();
     pid_t pid = fork();
