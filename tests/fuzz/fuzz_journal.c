@@ -177,7 +177,9 @@ static void make_changes(struct store *s, struct input *in, int how, struct told
         const char *name = names[input_byte(in) % (sizeof names / sizeof *names)];
         size_t position = input_short(in);
         struct bytes bytes = input_bytes(in, input_short(in));
-        bool unsealed = is_journal(name) && !(how & SEALED);
+        /* With the header's salt kept; one of a seed's brings groups of its own. */
+        bool unsealed =
+            is_journal(name) && !(how & SEALED) && position >= sizeof(struct journal_header);
         if (position + bytes.len <= FILE_MAX) {
             change(s, name, position, bytes, how);
             /* The segments still have all, and no group can be invented. After a power cut what
