@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "gen/fetch.h"
+#include "protocol/error.h"
 
 enum {
     API_FETCH = 1,
@@ -101,9 +102,12 @@ static void fetch(struct raw_log *l, struct rv_client *client, const char *topic
     reader_init(&reader, answer->body, answer->size);
     struct fetch_response out;
     check(wire_decode(api->response, FETCH_VERSION, &reader, &a, &out) == OK);
-    check(out.topics_count == 1 && out.topics[0].partitions_count == 1 &&
-          out.topics[0].partitions[0].error_code == 0);
-    records_take(l, out.topics[0].partitions[0].records);
+    check(out.topics_count == 1 && out.topics[0].partitions_count == 1);
+    int16_t error = out.topics[0].partitions[0].error_code;
+    check(error == KERR_NONE || kafka_error_is_retriable(error)); /* Kafka's, of a new topic */
+    if (error == KERR_NONE) {
+        records_take(l, out.topics[0].partitions[0].records);
+    }
     arena_finish(&a);
     rv_free(answer);
 }
