@@ -178,6 +178,8 @@ struct journal_record {
 };
 
 enum { JOURNAL_VERSION = 1 };
+/* Of uses and sequences: more than there will ever be, and what is above is rot: they only rise. */
+#define JOURNAL_NUMBER_MAX ((uint64_t)INT64_MAX)
 extern const uint64_t journal_file_magic;
 enum { JOURNAL_GROUP_MAGIC = 0x47524a52 }; /* "RJRG" */
 

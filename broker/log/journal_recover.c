@@ -131,7 +131,8 @@ static void take_file(struct journal *j, const struct journal_file *f, const uin
     *expected = f->sequence;
     while (size - at >= JOURNAL_BLOCK) {
         struct journal_group g;
-        if (group_is_valid(f, image + at, size - at, &g) && g.sequence >= *expected) {
+        if (group_is_valid(f, image + at, size - at, &g) && g.sequence >= *expected &&
+            g.sequence <= JOURNAL_NUMBER_MAX) {
             bad = bad || g.sequence > *expected;
             if (bad && !r->rotten) {
                 char path[JOURNAL_PATH_SIZE];
@@ -197,7 +198,8 @@ static err look_at_file(struct journal *j, struct journal_file *f, int64_t *ret_
     f->use = 0;
     f->state = JOURNAL_FREE;
     if (got == sizeof h && h.magic == journal_file_magic && h.version == JOURNAL_VERSION &&
-        h.use > 0 && h.crc == crc32c(&h.use, sizeof h - offsetof(struct journal_header, use))) {
+        h.use > 0 && h.use <= JOURNAL_NUMBER_MAX && h.sequence <= JOURNAL_NUMBER_MAX &&
+        h.crc == crc32c(&h.use, sizeof h - offsetof(struct journal_header, use))) {
         f->state = JOURNAL_FULL;
         f->use = h.use;
         f->sequence = h.sequence;

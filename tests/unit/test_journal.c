@@ -1,5 +1,6 @@
 /* The journal: its format, what may not be taken for a group of it, and that it goes round. */
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "base/mem.h"
 #include "broker/log/internal.h"
 #include "tests/kit/log_kit.h"
@@ -293,6 +294,30 @@ static void a_torn_group_is_the_end_and_a_valid_one_behind_a_bad_one_is_rot(void
 }
 
 /* ---- below a manager */
+
+/* Found by fuzz_journal: the next use had number 0, and no start found what it held. */
+static void a_header_with_a_number_that_no_use_can_have_is_none(void **state)
+{
+    (void)state;
+    for (int which = 0; which < 2; which++) {
+        struct desk d;
+        start(&d);
+        struct journal_header h = {.magic = journal_file_magic,
+                                   .version = JOURNAL_VERSION,
+                                   .use = which == 0 ? UINT64_MAX : 1,
+                                   .sequence = which == 1 ? UINT64_MAX : 1};
+        h.crc = crc32c(&h.use, sizeof h - offsetof(struct journal_header, use));
+        struct iovec v = {&h, sizeof h};
+        struct store *store = sim_store_store(d.sim);
+        assert_int_equal(store->ops->write(store->ctx, d.j.files[1].file, &v, 1, 0), OK);
+        reopen(&d, SIM_KILL);
+        assert_int_equal(journal_recycle(&d.j, FILES), OK);
+        assert_true(put(&d, 0, 100));
+        reopen(&d, SIM_CUT_LOSE);
+        expect(&d, 0, 1);
+        end(&d);
+    }
+}
 
 static int64_t append_many(struct log_kit *k, int n, int64_t *told)
 {
@@ -885,6 +910,7 @@ int main(void)
         cmocka_unit_test(payload_that_looks_like_a_group_is_none),
         cmocka_unit_test(a_former_uses_group_is_none),
         cmocka_unit_test(a_torn_group_is_the_end_and_a_valid_one_behind_a_bad_one_is_rot),
+        cmocka_unit_test(a_header_with_a_number_that_no_use_can_have_is_none),
         cmocka_unit_test(files_are_made_when_they_are_needed_filled_and_used_again),
         cmocka_unit_test(while_it_is_full_appends_go_on_in_the_segments),
         cmocka_unit_test(the_journal_is_believed_and_not_the_file),
