@@ -268,10 +268,11 @@ static void start(struct log_kit *k, struct told *told)
         end = log_end_offset(log) == 0 && durable[i] <= 0 ? 0 : end; /* another's, of its name */
         check(log_end_offset(log) >= end);
         read_segment(k, i, &after);
-        check(batches[i] || after.len >= durable_size(&before[i], end, &told->within[i]));
-        (void)durable_size(&after, log->saved_point, &told->within[i]);
-        /* A fence cuts nothing; a segment still ends where the next one, of the input, begins. */
+        /* A segment ends where the next one, of the input, begins; a fence cuts nothing. */
         bool ends = log->segment_count > 1 && log->segments[1]->base_offset == NEXT_BASE;
+        size_t kept = durable_size(&before[i], end, &told->within[i]);
+        check(batches[i] || ends || after.len >= kept);
+        (void)durable_size(&after, log->saved_point, &told->within[i]);
         check(after.len >= before[i].len || !log->fenced || ends);
         (void)log_read_all(k, i);
         if (told->genuine) {
