@@ -193,6 +193,15 @@ static inline void outbox_world_broker(struct outbox_world *w, const char *const
     snprintf(w->address, sizeof w->address, "127.0.0.1:%d", (int)w->broker->port);
 }
 
+/* A world with a broker, for a group's tests. */
+static inline int outbox_world_setup(void **state, bool postgres, const char *const *settings)
+{
+    struct outbox_world *w = outbox_world_begin(postgres);
+    outbox_world_broker(w, settings);
+    *state = w;
+    return 0;
+}
+
 static inline int outbox_world_end(void **state)
 {
     struct outbox_world *w = *state;

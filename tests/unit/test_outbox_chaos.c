@@ -219,22 +219,14 @@ static void test_whoever_is_killed_each_commit_is_published_once(void **state)
                   c.kills[RELAY] + c.kills[OTHER_RELAY], c.kills[BROKER], c.kills[DATABASE]);
 }
 
-static int begin(void **state, bool postgres)
-{
-    struct outbox_world *w = outbox_world_begin(postgres);
-    outbox_world_broker(w, NULL);
-    *state = w;
-    return 0;
-}
-
 static int begin_sqlite(void **state)
 {
-    return begin(state, false);
+    return outbox_world_setup(state, false, NULL);
 }
 
 static int begin_postgres(void **state)
 {
-    return begin(state, true);
+    return outbox_world_setup(state, true, NULL);
 }
 
 int main(void)

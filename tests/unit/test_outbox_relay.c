@@ -398,23 +398,16 @@ static void test_records_come_in_the_order_of_commits(void **state)
 
 /* ---- both databases ---- */
 
-static int begin(void **state, bool postgres)
-{
-    static const char *const settings[] = {"producer.id.expiration.ms=1", NULL};
-    struct outbox_world *w = outbox_world_begin(postgres);
-    outbox_world_broker(w, settings);
-    *state = w;
-    return 0;
-}
+static const char *const settings[] = {"producer.id.expiration.ms=1", NULL};
 
 static int begin_sqlite(void **state)
 {
-    return begin(state, false);
+    return outbox_world_setup(state, false, settings);
 }
 
 static int begin_postgres(void **state)
 {
-    return begin(state, true);
+    return outbox_world_setup(state, true, settings);
 }
 
 int main(int argc, char **argv)

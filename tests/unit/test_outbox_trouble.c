@@ -509,23 +509,16 @@ static void test_a_relay_that_waits_is_told_of_a_commit(void **state)
 
 /* ---- both databases ---- */
 
-static int begin(void **state, bool postgres)
-{
-    static const char *const settings[] = {"auto.create.topics.enable=false", NULL};
-    struct outbox_world *w = outbox_world_begin(postgres);
-    outbox_world_broker(w, settings);
-    *state = w;
-    return 0;
-}
+static const char *const settings[] = {"auto.create.topics.enable=false", NULL};
 
 static int begin_sqlite(void **state)
 {
-    return begin(state, false);
+    return outbox_world_setup(state, false, settings);
 }
 
 static int begin_postgres(void **state)
 {
-    return begin(state, true);
+    return outbox_world_setup(state, true, settings);
 }
 
 int main(void)
