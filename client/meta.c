@@ -79,13 +79,18 @@ struct topic *meta_topic(struct meta *m, const char *name, bool may_create)
         t->may_create = may_create;
         m->not_before_ms = m->failures ? m->not_before_ms : 0;
         meta_refresh(m);
-    } else if (may_create && !t->may_create) {
-        t->may_create = true;
-        if (!t->known || t->code != RV_OK) {
-            meta_refresh(m);
-        }
+    } else if (may_create) {
+        meta_topic_create(m, t);
     }
     return t;
+}
+
+void meta_topic_create(struct meta *m, struct topic *t)
+{
+    if (!t->may_create && (!t->known || t->code != RV_OK)) {
+        t->may_create = true;
+        meta_refresh(m);
+    }
 }
 
 struct topic *meta_topic_by_id(const struct meta *m, struct uuid id)
@@ -251,6 +256,7 @@ static bool topic_take(struct meta *m, const struct metadata_response_topic *in)
             return true;
         }
     }
+    t->may_create = false; /* it is there */
     return false;
 }
 

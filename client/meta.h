@@ -24,7 +24,7 @@ struct topic {
     struct uuid id;  /* zero: none, or not known */
     int code;        /* of the last answer: RV_OK, UNKNOWN_TOPIC_OR_PARTITION, ... */
     bool known;      /* there was an answer, of whatever code */
-    bool may_create; /* asking may create it */
+    bool may_create; /* asking may create it: it was not there when somebody wanted to write */
     bool internal;   /* the broker's own */
     struct topic_partition *partitions; /* owned; by partition number */
     int32_t count;    /* partitions; 0 while code is not RV_OK for the first time */
@@ -57,8 +57,11 @@ struct meta {
 void meta_init(struct meta *m, struct rv_client *client);
 void meta_finish(struct meta *m);
 
-/* The topic of that name, which is then kept up to date. NULL: no memory. */
+/* The topic of that name, which is then kept up to date. NULL: no memory. Only who asks for it with
+ * may_create has it created, and only while it is not there: keeping it up to date would bring a
+ * topic back that was deleted. */
 struct topic *meta_topic(struct meta *m, const char *name, bool may_create);
+void meta_topic_create(struct meta *m, struct topic *t); /* somebody wants to write, and waits */
 struct topic *meta_topic_by_id(const struct meta *m, struct uuid id); /* NULL: not known */
 void meta_refresh(struct meta *m); /* something proved wrong: ask again soon */
 const struct broker *meta_broker(const struct meta *m, int32_t id); /* NULL: not known */

@@ -173,6 +173,7 @@ static int send_now(struct rv_producer *pr, const struct rv_message *m, rv_deliv
     }
     if (t->meta->code != RV_OK) {
         int code = t->meta->code;
+        meta_topic_create(&pr->client->meta, t->meta);
         if (!error_is_retriable(code)) {
             t->meta->known = false; /* asked for again when somebody tries again */
             meta_refresh(&pr->client->meta);

@@ -238,7 +238,10 @@ static void answered_take(struct rv_producer *pr)
             if (b->code == q->code && q->code != RV_OK) {
                 memcpy(b->why, q->why, sizeof b->why);
             }
-            is_stale |= error_is_metadata(b->code);
+            if (error_is_metadata(b->code)) {
+                is_stale = true;
+                meta_topic_create(&pr->client->meta, b->partition->topic->meta);
+            }
             fate_take(pr, b);
         }
         mem_free(q);

@@ -48,9 +48,10 @@ static void topic_make(struct feeding *f, const struct rv_option *configs)
 {
     struct rv_error e;
     int code;
+    int64_t until = clock_mono_ms(&clock_real) + FEED_MS;
     do { /* Kafka still deletes it for a while */
         code = rv_topic_create(f->client, f->topic, f->partitions, configs, FEED_MS, &e);
-    } while (code == KERR_TOPIC_ALREADY_EXISTS);
+    } while (code == KERR_TOPIC_ALREADY_EXISTS && clock_mono_ms(&clock_real) < until);
     must(code, &e);
     must(rv_producer_open(f->client, RV_OPTIONS({"linger.ms", "0"}), &f->producer, &e), &e);
 }

@@ -643,6 +643,32 @@ static void a_topic_that_is_not_there_is_said_so(void **state)
     rv_client_close(c);
 }
 
+/* Keeping up to date what a producer once wrote to must not make it again, with other settings. */
+static void a_topic_that_was_deleted_is_made_again_by_a_send_alone(void **state)
+{
+    struct rv_client *c = client_open(*state);
+    struct rv_producer *p = producer_open(c, NULL);
+    struct rv_error e = {0};
+    struct rv_topics *found;
+    const struct rv_message m = {.topic = "deleted", .value = rv_str("v")};
+    topic_create(c, "deleted", 3, NULL);
+    assert_int_equal(rv_send(p, &m, NULL, NULL, &e), RV_OK);
+    flush(p);
+    assert_int_equal(rv_topic_delete(c, "deleted", WAIT_MS, &e), RV_OK);
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(rv_client_connect(c, WAIT_MS, &e), RV_OK); /* looks at all that it knows */
+        assert_int_equal(rv_topic_describe(c, "deleted", WAIT_MS, &found, &e),
+                         KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    }
+    assert_int_equal(rv_send(p, &m, NULL, NULL, &e), RV_OK); /* auto.create.topics.enable */
+    flush(p);
+    assert_int_equal(rv_topic_describe(c, "deleted", WAIT_MS, &found, &e), RV_OK);
+    assert_int_equal(found->items[0].partition_count, 1);
+    rv_free(found);
+    rv_producer_close(p);
+    rv_client_close(c);
+}
+
 static void a_topic_that_is_being_made_is_waited_for_whatever_the_partition(void **state)
 {
     static const char *const settings[] = {"auto.create.topics.enable=false", NULL};
@@ -862,6 +888,7 @@ int main(void)
         cmocka_unit_test(a_record_that_can_never_fit_is_refused_at_once),
         cmocka_unit_test(a_request_is_bounded_and_every_partition_has_its_turn),
         cmocka_unit_test(a_topic_that_is_not_there_is_said_so),
+        cmocka_unit_test(a_topic_that_was_deleted_is_made_again_by_a_send_alone),
         cmocka_unit_test(a_topic_that_is_being_made_is_waited_for_whatever_the_partition),
         cmocka_unit_test(a_callback_may_send_and_nothing_else),
         cmocka_unit_test(closing_tells_the_fate_of_every_record),
