@@ -306,9 +306,9 @@ static void relay_in_vain(struct outbox_world *w)
     struct rv_outbox *o = outbox_open(w, &c, relay_options());
     struct rv_error e = {0};
     int64_t count;
-    do { /* a broker that has just begun may take its time before */
-        assert_int_not_equal(rv_outbox_relay(o, client, 0, &count, &e), RV_OK);
-        assert_true(e.flags & RV_RETRIABLE);
+    do { /* a broker that has just begun may take its time, and may not know the topic before */
+        int code = rv_outbox_relay(o, client, 0, &count, &e);
+        assert_true(code == RV_OK ? count == 0 : (e.flags & RV_RETRIABLE) != 0);
     } while (proxy_count(p, API_PRODUCE) == 0);
     assert_true(outbox_number(&c, "SELECT count(*) FROM rivulet_outbox_batch") > 0);
     rv_outbox_close(o);

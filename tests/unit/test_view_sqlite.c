@@ -99,12 +99,13 @@ static void on_rebuild(void *ctx, const char *why)
     d->rebuilds++;
 }
 
-static void desk_view(struct desk *d, const char *check_ms)
+static void desk_view_by(struct desk *d, const char *check_ms, const char *fetch_bytes)
 {
     struct rv_error e;
     struct rv_view_storage storage;
     const struct rv_option *options = RV_OPTIONS(
         {"view.check.ms", check_ms}, {"fetch.max.wait.ms", "20"}, {"max.poll.records", "7"},
+        {"max.partition.fetch.bytes", fetch_bytes},
         {d->kind == IN_FILE ? "view.file" : "fetch.min.bytes", d->kind == IN_FILE ? d->path : "1"});
     if (d->kind == IN_SQLITE) {
         assert_int_equal(sqlite3_open(d->path, &d->db), SQLITE_OK);
@@ -115,6 +116,11 @@ static void desk_view(struct desk *d, const char *check_ms)
         view_open(d->client, d->feeding.topic, options, d->kind == IN_SQLITE ? &storage : NULL);
     rv_view_on_change(d->view, on_change, d);
     rv_view_on_rebuild(d->view, on_rebuild, d);
+}
+
+static void desk_view(struct desk *d, const char *check_ms)
+{
+    desk_view_by(d, check_ms, "1048576");
 }
 
 static void desk_view_close(struct desk *d)
@@ -342,8 +348,8 @@ static void a_position_that_is_gone_makes_it_begin_anew(void **state, enum kind 
 }
 BOTH(a_position_that_is_gone_makes_it_begin_anew)
 
-/* The same while it is open. Its one fetch on the way may bring the first of the new records; the
- * next one asks for what is gone. */
+/* The same while it is open. Its one fetch on the way may bring the first of the new records, and no
+ * more (max.partition.fetch.bytes); the next one asks for what is gone. */
 static void a_jump_makes_it_begin_anew(void **state, enum kind kind)
 {
     struct desk *d = &desk;
@@ -353,7 +359,7 @@ static void a_jump_makes_it_begin_anew(void **state, enum kind kind)
     feed_key(&d->feeding, 1, "goes");
     feed_key(&d->feeding, 2, "goes");
     feed_flush(&d->feeding);
-    desk_view(d, "60000");
+    desk_view_by(d, "60000", "1"); /* a batch a fetch */
     view_complete(d->view);
     for (int i = 0; i < 3; i++) { /* a batch each */
         feed_key(&d->feeding, i == 1 ? 1 : 3, i == 1 ? NULL : "stays");
