@@ -172,7 +172,8 @@ static int topic_prepare(struct tool *t, struct bench *b)
         }
         if (load_now_us() > deadline_us || (code != RV_OK && !(e.flags & RV_RETRIABLE) &&
                                             code != KERR_UNKNOWN_TOPIC_OR_PARTITION)) {
-            fprintf(stderr, "rivulet: topic %s does not become ready\n", b->topic);
+            fprintf(stderr, "rivulet: topic %s does not become ready: %s\n", b->topic,
+                    code == RV_OK ? "a partition has no leader" : e.text);
             return EXIT_FAILED;
         }
         usleep(LINGER_MS * 1000);
