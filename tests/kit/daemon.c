@@ -2,6 +2,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "tests/kit/program.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -153,19 +154,6 @@ void daemon_await_log(struct daemon *d, const char *text)
 
 /* ---- the process */
 
-/* build/MODE/tests/wire/test_x -> build/MODE/rivuletd */
-static void find_program(char path[PATH_MAX])
-{
-    ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 16);
-    check(n > 0 && n < PATH_MAX - 16);
-    path[n] = 0;
-    char *tests = strstr(path, "/tests/");
-    for (char *next; tests && (next = strstr(tests + 1, "/tests/")); tests = next) {
-    }
-    check(tests);
-    strcpy(tests, "/rivuletd");
-}
-
 /* In the child, where only async-signal-safe functions may be called. */
 static _Noreturn void become(char *const *argv, pid_t parent, int errors_fd)
 {
@@ -191,7 +179,7 @@ void daemon_start(struct daemon *d)
     char *argv[DAEMON_ARGUMENTS_MAX + 8] = {program, "--data", d->data, "--listen", listen};
     int ends[2];
     check(d->pid == 0);
-    find_program(program);
+    program_path("rivuletd", program);
     snprintf(listen, sizeof listen, "127.0.0.1:%u", d->port);
     memcpy(argv + 5, d->argv, sizeof d->argv);
     check(pipe2(ends, O_CLOEXEC) == 0);

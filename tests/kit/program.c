@@ -10,12 +10,13 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -23,17 +24,37 @@
 
 enum { ARGUMENTS_MAX = 64, ENVIRONMENT_MAX = 32 };
 
-/* build/MODE/tests/wire/test_x -> build/MODE/NAME */
-static void find_program(const char *name, char path[PATH_MAX])
+static void own_path(char path[PATH_MAX])
 {
     ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 64);
-    check(n > 0 && n < PATH_MAX - 64 && strlen(name) < 32);
+    check(n > 0 && n < PATH_MAX - 64);
     path[n] = 0;
+}
+
+/* build/MODE/tests/wire/test_x -> build/MODE/NAME */
+void program_path(const char *name, char path[PATH_MAX])
+{
+    own_path(path);
+    check(strlen(name) < 32);
     char *tests = strstr(path, "/tests/");
     for (char *next; tests && (next = strstr(tests + 1, "/tests/")); tests = next) {
     }
     check(tests);
     sprintf(tests, "/%s", name);
+}
+
+void program_own_mounts(void)
+{
+    static const char mark[] = "TEST_HAS_OWN_MOUNTS";
+    char path[PATH_MAX];
+    own_path(path);
+    if (getenv(mark) || unshare(CLONE_NEWNS) != 0) {
+        return;
+    }
+    check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
+    check(setenv(mark, "1", 1) == 0);
+    execv(path, (char *[]){path, NULL});
+    check(!"the test can be begun once more");
 }
 
 static void fill_environment(const char *const *more, const char *environment[ENVIRONMENT_MAX])
@@ -63,7 +84,7 @@ struct program *program_start(const struct program_options *o)
     int out[2];
     int errors[2];
     int argc = 1;
-    find_program(o->name, path);
+    program_path(o->name, path);
     for (const char *const *a = o->arguments; a && *a; a++) {
         check(argc + 1 < ARGUMENTS_MAX);
         argv[argc++] = *a;

@@ -7,6 +7,7 @@
 
 #include "base/str.h"
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -29,6 +30,14 @@ struct program {
     struct buf out; /* owned: what it wrote so far */
     struct buf errors;
 };
+
+/* The path of a program of the same MODE as this test. */
+void program_path(const char *name, char path[PATH_MAX]);
+
+/* At the beginning of main: whatever is mounted from then on goes with this process, however it
+ * ends. The test begins once more for it, so that /proc/self/exe is a path within the mounts that
+ * it has then (in a chroot it would not be). Without the right to, nothing happens. */
+void program_own_mounts(void);
 
 struct program *program_start(const struct program_options *options);
 

@@ -19,7 +19,6 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -769,10 +768,7 @@ static void below_its_level_nothing_is_logged(void **state)
 
 int main(void)
 {
-    /* Mounts of a name space of our own go with us, however we end. */
-    if (unshare(CLONE_NEWNS) == 0) {
-        check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-    }
+    program_own_mounts();
     const struct CMUnitTest tests[] = {
         T(version_and_help_are_printed),
         T(what_is_wrong_with_the_command_line_ends_it_with_2),

@@ -18,7 +18,6 @@
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -491,10 +490,7 @@ static void a_failed_sync_ends_the_process_with_74(void **state)
 
 int main(void)
 {
-    /* Mounts of a name space of our own go with us, however we end. */
-    if (unshare(CLONE_NEWNS) == 0) {
-        check(mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0);
-    }
+    program_own_mounts();
     const struct CMUnitTest tests[] = {
         T(a_full_disk_refuses_produces_serves_the_rest_and_goes_on_by_itself),
         T(what_was_acknowledged_before_the_disk_was_full_survives_kill_9),
