@@ -64,7 +64,8 @@ appender.c.layout.pattern=[%d] %p %m (%c)%n
 CUT_MAX_S = 0.02  # after the journal was read; a recovery takes about as long
 AGAIN_S = 0.15    # of load, when a start was killed too late
 CUT_TRIES = 12    # of a kill in a recovery, each sooner than the one before
-SETTINGS = ("group.min.session.timeout.ms=100", "log.flush.offset.checkpoint.interval.ms=700", "offsets.topic.num.partitions=4", "offsets.topic.segment.bytes=1048576")
+SETTINGS = ("group.min.session.timeout.ms=100", "log.flush.offset.checkpoint.interval.ms=700", "offsets.topic.num.partitions=4",
+            "offsets.topic.segment.bytes=1048576")
 
 
 class StartCut(Exception):
@@ -98,9 +99,9 @@ class Victim(Rivulet):
 
 
 class World:
-    def __init__(self, directory, seed):
+    def __init__(self, directory, seed, broker):
         self.rng = random.Random(seed)
-        self.victim = Victim(directory, SETTINGS)
+        self.victim = Victim(directory, SETTINGS, broker)
         self.topics = tuple(TOPICS)
         self.partitions = [(t, p) for t in TOPICS for p in range(PARTITIONS)]
         self.faults = Faults()
@@ -153,8 +154,8 @@ class World:
         log4j = self.victim.dir / "log4j2.properties"
         log4j.write_text(LOG4J)
         makers = {"franz-go": lambda: [toolchains.go_program(), "clients"],
-                  "java": lambda: ["java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", f"-Dlog4j2.configurationFile={log4j}",
-                                   "-cp", toolchains.java_program(), "peers.Clients"]}
+                  "java": lambda: ["java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                                   f"-Dlog4j2.configurationFile={log4j}", "-cp", toolchains.java_program(), "peers.Clients"]}
         for kind, make in makers.items():
             try:
                 self.hosts[kind] = Host(self, kind, make(), self.victim.dir / f"{kind}.log")
@@ -403,11 +404,12 @@ def main():
     args = argparse.ArgumentParser()
     args.add_argument("--cycles", type=int, default=200)
     args.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
+    args.add_argument("--broker", help="another build of rivuletd: of a sanitizer, or one with a defect that must be found")
     args.add_argument("--keep", action="store_true", help="keep the data directory in any case")
     args = args.parse_args()
     print(f"seed {args.seed}", flush=True)
     directory = tempfile.mkdtemp(prefix="killloop-", dir=ROOT / "build")
-    w = World(directory, args.seed)
+    w = World(directory, args.seed, args.broker)
     w.tails = w.made_count = 0
     began = time.monotonic()
     done = 0

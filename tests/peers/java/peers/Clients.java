@@ -8,8 +8,8 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 
-/** usage: peers.Clients BROKER       What the kill loop has of Apache Kafka's own clients, all in one process: standard input tells which come and go,
-    standard output what they are told. tests/killloop/clients.py, class Host, says the lines. */
+/** usage: peers.Clients BROKER       What the kill loop has of Apache Kafka's own clients, all in one process: standard input tells which come and
+    go, standard output what they are told. tests/killloop/clients.py, class Host, says the lines. */
 public final class Clients {
     /** Each on a thread of its own. */
     interface Body {

@@ -31,7 +31,8 @@ final class LoopMember implements Clients.Body, ConsumerRebalanceListener {
         this.name = name;
         this.topics = args.subList(4, args.size());
         this.consumer = Kit.consumer("client.id", name, "group.id", args.get(0), "session.timeout.ms", args.get(2),
-            "heartbeat.interval.ms", args.get(3), "retry.backoff.ms", "20", "retry.backoff.max.ms", "100", "partition.assignment.strategy", Seat.classesOf(args.get(1)));
+            "heartbeat.interval.ms", args.get(3), "retry.backoff.ms", "20",
+            "retry.backoff.max.ms", "100", "partition.assignment.strategy", Seat.classesOf(args.get(1)));
     }
 
     @Override
