@@ -6,7 +6,7 @@ import time
 import zlib
 
 PAD = bytes(zlib.crc32(i.to_bytes(4, "big")) % 94 + 33 for i in range(4096))
-DETAILS_MAX = 20
+DETAILS_MAX = 5  # of a kind
 LINES_LATE_S = 5  # what one process was told before another one may be read so much later out of its pipe
 
 
@@ -39,7 +39,7 @@ def expected_value(writer, partition, n):
 
 
 class Faults:
-    """Counts by kind; the first few of all are kept in words."""
+    """Counts by kind; the first few of each are kept in words."""
 
     def __init__(self):
         self.lock = threading.Lock()
@@ -49,7 +49,7 @@ class Faults:
     def add(self, kind, text):
         with self.lock:
             self.counts[kind] = self.counts.get(kind, 0) + 1
-            if len(self.details) < DETAILS_MAX:
+            if self.counts[kind] <= DETAILS_MAX:
                 self.details.append(f"{kind}: {text}")
 
     def count(self, *kinds):

@@ -42,7 +42,7 @@ func clients(args []string) {
 			close(running[name])
 			continue
 		}
-		body := map[string]func(string, []string, chan struct{}){"write": write, "follow": follow, "join": take}[words[0]]
+		body := map[string]func(string, []string, chan struct{}){"write": write, "follow": follow, "join": sit}[words[0]]
 		running[name] = make(chan struct{})
 		ended.Go(func() {
 			body(name, rest, running[name])
@@ -202,7 +202,7 @@ type seat struct {
 }
 
 // NAME GROUP STRATEGY SESSION_MS HEARTBEAT_MS TOPIC...
-func take(name string, args []string, stopped chan struct{}) {
+func sit(name string, args []string, stopped chan struct{}) {
 	balancer := map[string]kgo.GroupBalancer{"range": kgo.RangeBalancer(), "cooperative-sticky": kgo.CooperativeStickyBalancer()}[args[1]]
 	s := &seat{name: name, pending: map[string]map[int32]kgo.EpochOffset{}}
 	gone := func(parts map[string][]int32) {
