@@ -97,7 +97,7 @@ class Program(Client):
             if words[0] == "ack":
                 self.world.acked.told(self.name, (self.topic, int(words[1])), int(words[2]), int(words[3]))
             elif words[0] == "failed":
-                self.world.faults.add("not_delivered", f"{self.name}: {line}")
+                self.world.faults.add("not_delivered", f"{self.name}: {line.strip()}")
             elif words[0] == "flushed":
                 self.flushed = words[1]
         code = self.process.wait()
