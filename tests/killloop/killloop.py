@@ -61,6 +61,7 @@ appender.c.target=SYSTEM_ERR
 appender.c.layout.type=PatternLayout
 appender.c.layout.pattern=[%d] %p %m (%c)%n
 """
+STILL_S = 60      # the last reader may take its time, but not without a record
 CUT_MAX_S = 0.02  # after the journal was read; a recovery takes about as long
 AGAIN_S = 0.15    # of load, when a start was killed too late
 CUT_TRIES = 12    # of a kill in a recovery, each sooner than the one before
@@ -318,12 +319,13 @@ class World:
         left = {tp for tp in self.partitions if ends[tp] > 0}
         consumer = Consumer(common(self, "last", **{"group.id": "last", "enable.auto.commit": False, "auto.offset.reset": "error"}))
         consumer.assign([TopicPartition(t, p, 0) for t, p in left])
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + STILL_S
         while left and time.monotonic() < deadline:
             for m in consumer.consume(1000, 0.2):
                 if m.error():
                     self.client_error("last", m.error())
                     continue
+                deadline = time.monotonic() + STILL_S
                 tp = (m.topic(), m.partition())
                 final[tp].append((m.offset(), m.value()))
                 if m.offset() + 1 >= ends[tp]:
