@@ -1,9 +1,15 @@
 """kill -9 of the daemon under load, again and again, with real clients that live across it all.
 
 A cycle: 0.3 to 1 s of load, then kill -9 (one in ten: SIGTERM), then a start; one in five is killed again, and not only once, until one was
-killed after it had read the journal and before it listened. Five idempotent acks=all producers of librdkafka, one a codec, write to every partition of three topics, one of
-librivulet and one of franz-go to one of them each; all try again after 50 ms. Two groups (eager and cooperative; in one, members
-come and go) read and commit; a reader without a group follows from offset 0. After each start the committed offsets are read back by a fresh client.
+killed after it had read the journal and before it listened. All clients try again after 50 ms.
+
+  writers     idempotent, acks=all: five of librdkafka, one a codec, to every partition of three topics; one each of librivulet, franz-go and the
+              Java client to one of the topics each
+  followers   of librdkafka, franz-go and the Java client: without a group, from offset 0
+  groups      one that all three share, eager; one of each, cooperative, in which members come and go. They read and commit, and wait for the answer
+
+All clients of franz-go live in one process, all of the Java client in one JVM (GROUPS says who sits where). After each start the committed offsets
+are read back by a fresh client.
 
   lost        an acknowledged record that is not there at the end
   duplicated  a record that is there twice; reordered: of one writer in one partition, behind a later one
@@ -16,6 +22,7 @@ come and go) read and commit; a reader without a group follows from offset 0. Af
 The schedule follows from the seed; how far the clients are at a kill does not.
 """
 import argparse
+import os
 import pathlib
 import random
 import re
@@ -23,6 +30,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -34,16 +42,31 @@ from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 from broker import BrokerError, Rivulet  # noqa: E402
 import toolchains  # noqa: E402
-from clients import CODECS, Follower, Member, Program, Writer, common  # noqa: E402
+from clients import CODECS, Follower, GuestFollower, GuestMember, GuestWriter, Host, Member, Program, Writer, common  # noqa: E402
 from ledger import Acked, Faults, GroupOffsets, Seen, judge  # noqa: E402
 
 TOPICS = {"plain": {}, "small": {"segment.bytes": "1048576", "index.interval.bytes": "512"},
           "stamped": {"message.timestamp.type": "LogAppendTime", "segment.ms": "2000"}}
 PARTITIONS = 4
+# name: strategy, a member each, whether members come and go
+GROUPS = {"steady": ("range", ("librdkafka", "franz-go", "java"), False),
+          "changing": ("cooperative-sticky", ("librdkafka", "librdkafka"), True),
+          "franz": ("cooperative-sticky", ("franz-go", "franz-go"), True),
+          "java": ("cooperative-sticky", ("java", "java"), True)}
+LOG4J = """rootLogger.level=WARN
+rootLogger.appenderRef.c.ref=C
+appender.c.type=Console
+appender.c.name=C
+appender.c.target=SYSTEM_ERR
+appender.c.layout.type=PatternLayout
+appender.c.layout.pattern=[%d] %p %m (%c)%n
+"""
+STILL_S = 60      # the last reader may take its time, but not without a record
 CUT_MAX_S = 0.02  # after the journal was read; a recovery takes about as long
 AGAIN_S = 0.15    # of load, when a start was killed too late
 CUT_TRIES = 12    # of a kill in a recovery, each sooner than the one before
-SETTINGS = ("log.flush.offset.checkpoint.interval.ms=700", "offsets.topic.num.partitions=4", "offsets.topic.segment.bytes=1048576")
+SETTINGS = ("group.min.session.timeout.ms=100", "log.flush.offset.checkpoint.interval.ms=700", "offsets.topic.num.partitions=4",
+            "offsets.topic.segment.bytes=1048576")
 
 
 class StartCut(Exception):
@@ -77,9 +100,9 @@ class Victim(Rivulet):
 
 
 class World:
-    def __init__(self, directory, seed):
+    def __init__(self, directory, seed, broker):
         self.rng = random.Random(seed)
-        self.victim = Victim(directory, SETTINGS)
+        self.victim = Victim(directory, SETTINGS, broker)
         self.topics = tuple(TOPICS)
         self.partitions = [(t, p) for t in TOPICS for p in range(PARTITIONS)]
         self.faults = Faults()
@@ -87,11 +110,16 @@ class World:
         self.seen = Seen(self.faults)
         self.errors = {}
         self.refused_commits = {}
-        self.rebalances = self.delivered = 0
+        self.rebalances = 0
+        self.delivered = {}  # to groups, by kind of client; commits likewise
+        self.committed = {}
+        self.lock = threading.Lock()
         self.kills = self.twice = self.cut_starts = self.cut_recovering = self.terms = self.in_flight = self.read_backs = 0
         self.start_ms = []
         self.made = []
         self.clients = []
+        self.hosts = {}
+        self.readers = {"librdkafka"}
 
     @property
     def address(self):
@@ -112,41 +140,65 @@ class World:
         self.admin = AdminClient(common(self, "admin"))
         for f in self.admin.create_topics([NewTopic(t, PARTITIONS, config=c) for t, c in TOPICS.items()]).values():
             f.result(30)
-        self.groups = [GroupOffsets("steady", self.faults), GroupOffsets("changing", self.faults)]
-        self.strategies = {"steady": "range", "changing": "cooperative-sticky"}
-        self.writers = [Writer(self, f"writer-{c}", c, self.rng.random()) for c in CODECS] + self.programs()
-        self.follower = Follower(self, "follower")
-        self.members = {g.name: [self.member(g, i) for i in range(2)] for g in self.groups}
-        self.member_number = 2
-        self.clients = self.writers + [self.follower] + sum(self.members.values(), [])
+        self.open_hosts()
+        self.writers = self.make_writers()
+        self.followers = [Follower(self, "follower")] + [GuestFollower(self, f"follower-{k}", h) for k, h in self.hosts.items()]
+        self.groups = [GroupOffsets(name, self.faults) for name, (_, kinds, _) in GROUPS.items() if self.kinds.issuperset(kinds)]
+        self.member_number = 0
+        self.members = {g.name: [self.member(g, kind) for kind in GROUPS[g.name][1]] for g in self.groups}
+        self.clients = self.writers + self.followers + sum(self.members.values(), [])
         for c in self.clients:
             c.start()
 
-    def programs(self):
-        self.kinds = ["librdkafka", "librivulet"]
-        writers = [Program(self, "peer-librivulet", [ROOT / "build/release/tests/peers/librivulet/writer"], "plain", PARTITIONS,
-                           ("enable.idempotence=true", "acks=all", "delivery.timeout.ms=600000", "reconnect.backoff.max.ms=100",
-                            "retry.backoff.ms=20", "retry.backoff.max.ms=100"))]
-        try:
-            writers.append(Program(self, "peer-franz", [toolchains.go_program(), "writer"], "small", PARTITIONS))
-            self.kinds.append("franz-go")
-        except toolchains.Missing as e:
-            print(f"without franz-go: {e}")
-        return writers
+    def open_hosts(self):
+        """Without its toolchain a kind is left out, and the groups that need it; but not in CI."""
+        log4j = self.victim.dir / "log4j2.properties"
+        log4j.write_text(LOG4J)
+        makers = {"franz-go": lambda: [toolchains.go_program(), "clients"],
+                  "java": lambda: ["java", "-Xmx192m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                                   f"-Dlog4j2.configurationFile={log4j}", "-cp", toolchains.java_program(), "peers.Clients"]}
+        for kind, make in makers.items():
+            try:
+                self.hosts[kind] = Host(self, kind, make(), self.victim.dir / f"{kind}.log")
+            except toolchains.Missing as e:
+                if os.environ.get("CI"):
+                    raise
+                print(f"without {kind}: {e}")
+        self.readers = {"librdkafka", *self.hosts}
+        self.kinds = {"librivulet", *self.readers}
 
-    def member(self, group, i):
-        return Member(self, f"{group.name}-{i}", group, self.strategies[group.name], self.rng.random())
+    def make_writers(self):
+        writers = [Writer(self, f"writer-{c}", c, self.rng.random()) for c in CODECS]
+        writers.append(Program(self, "peer-librivulet", [ROOT / "build/release/tests/peers/librivulet/writer"], "plain", PARTITIONS,
+                               ("enable.idempotence=true", "acks=all", "delivery.timeout.ms=600000", "reconnect.backoff.max.ms=100",
+                                "retry.backoff.ms=20", "retry.backoff.max.ms=100")))
+        topics = {"franz-go": "small", "java": "stamped"}
+        return writers + [GuestWriter(self, f"peer-{k}", h, topics[k], PARTITIONS, self.rng.randrange(1 << 31)) for k, h in self.hosts.items()]
+
+    def member(self, group, kind):
+        name = f"{group.name}-{self.member_number}"
+        self.member_number += 1
+        strategy = GROUPS[group.name][0]
+        if kind == "librdkafka":
+            return Member(self, name, group, strategy, self.rng.random())
+        return GuestMember(self, name, self.hosts[kind], group, strategy)
 
     def change_members(self):
-        """The oldest member leaves, a new one comes."""
-        group = self.groups[1]
-        old = self.members[group.name].pop(0)
-        old.stopping.set()
-        new = self.member(group, self.member_number)
-        self.member_number += 1
+        """The oldest member of a group leaves, another one of its kind comes."""
+        group = self.rng.choice([g for g in self.groups if GROUPS[g.name][2]])
+        self.members[group.name].pop(0).stop()
+        new = self.member(group, GROUPS[group.name][1][0])
         self.members[group.name].append(new)
         self.clients.append(new)
         new.start()
+
+    def count_deliveries(self, kind, count):
+        with self.lock:
+            self.delivered[kind] = self.delivered.get(kind, 0) + count
+
+    def count_commit(self, kind):
+        with self.lock:
+            self.committed[kind] = self.committed.get(kind, 0) + 1
 
     # ---- a cycle
 
@@ -228,16 +280,20 @@ class World:
 
     def drain(self):
         for w in self.writers:
-            w.stopping.set()
+            w.stop()
         for w in self.writers:
             w.join(90)
         ends = self.ends()
-        self.wait_for("the follower is not at the end", lambda: self.follower.position == ends)
+        for f in self.followers:
+            self.wait_for(f"{f.name} is not at the end", lambda f=f: f.reading.position == ends)
         for g in self.groups:
-            self.wait_for(f"{g.name} has not committed the end", lambda: all(g.floor().get(tp, 0) >= e for tp, e in ends.items()))
-        for c in self.clients:
-            c.stopping.set()
-        for c in self.clients:
+            self.wait_for(f"{g.name} has not committed the end", lambda g=g: all(g.floor().get(tp, 0) >= e for tp, e in ends.items()))
+        going = [c for c in self.clients if c.is_alive()]
+        for c in going:
+            c.stop()
+        for h in self.hosts.values():
+            h.end()
+        for c in going + list(self.hosts.values()):
             c.join(60)
             if c.is_alive():
                 self.faults.add("late", f"{c.name} does not end")
@@ -263,12 +319,13 @@ class World:
         left = {tp for tp in self.partitions if ends[tp] > 0}
         consumer = Consumer(common(self, "last", **{"group.id": "last", "enable.auto.commit": False, "auto.offset.reset": "error"}))
         consumer.assign([TopicPartition(t, p, 0) for t, p in left])
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + STILL_S
         while left and time.monotonic() < deadline:
             for m in consumer.consume(1000, 0.2):
                 if m.error():
                     self.client_error("last", m.error())
                     continue
+                deadline = time.monotonic() + STILL_S
                 tp = (m.topic(), m.partition())
                 final[tp].append((m.offset(), m.value()))
                 if m.offset() + 1 >= ends[tp]:
@@ -311,16 +368,21 @@ CHECKS = (
 )
 
 
+def counts(by_kind):
+    return ", ".join(f"{kind} {n}" for kind, n in sorted(by_kind.items()))
+
+
 def report(w, cycles, seconds):
     f = w.faults
     starts = sorted(w.start_ms)
     records = sum(len(v) for v in w.seen.records.values())
     print(f"{cycles} cycles in {seconds:.0f} s: {w.kills} kill -9, {w.terms} SIGTERM; in {w.twice} cycles killed again in the start: "
           f"{w.cut_starts} starts killed, {w.cut_recovering} in their recovery; "
-          f"clients: {', '.join(w.kinds)}; {w.in_flight // max(cycles, 1)} records without an answer at the end of a cycle, on average")
+          f"clients: {', '.join(sorted(w.kinds))}; {w.in_flight // max(cycles, 1)} records without an answer at the end of a cycle, on average")
     print(f"starts: median {starts[len(starts) // 2]:.0f} ms, slowest {starts[-1]:.0f} ms (looked at every 10 ms); torn tails cut: {w.tails}; "
-          f"{records} records, {w.delivered} deliveries to groups, {w.rebalances} assignments, "
-          f"{sum(g.commits for g in w.groups)} commits answered, {w.read_backs} read back, {w.made_count} topics made")
+          f"{records} records, {w.rebalances} assignments, {w.read_backs} commits read back, {w.made_count} topics made")
+    print(f"deliveries to groups: {counts(w.delivered)}; commits answered: {counts(w.committed)}; "
+          f"records that librdkafka gave once more over a rebalance: {sum(c.reading.repeats for c in w.clients if isinstance(c, Member))}")
     if w.refused_commits or w.errors:
         print(f"commits not answered: {w.refused_commits}; what clients were told: {w.errors}")
     for detail in f.details:
@@ -330,8 +392,9 @@ def report(w, cycles, seconds):
         passed += f.count(*kinds) == 0
         if f.count(*kinds):
             print(f"FAILED: {name} ({', '.join(f'{k} {f.count(k)}' for k in kinds if f.count(k))})")
-    if w.kills + w.cut_starts == 0 or w.acked.count() == 0 or sum(g.commits for g in w.groups) == 0:
-        print("FAILED: nothing was killed, written or committed: this run shows nothing")
+    idle = [k for k in w.readers if not w.delivered.get(k) or not w.committed.get(k)]
+    if w.kills + w.cut_starts == 0 or w.acked.count() == 0 or idle:
+        print(f"FAILED: nothing was killed, written, or by {idle} read and committed: this run shows nothing")
         passed = 0
     print(f"cycles={cycles} acknowledged={w.acked.count()} lost={f.count('lost')} duplicated={f.count('duplicated')} "
           f"reordered={f.count('reordered')} commits_back={f.count('commit_back')}")
@@ -343,11 +406,12 @@ def main():
     args = argparse.ArgumentParser()
     args.add_argument("--cycles", type=int, default=200)
     args.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 31))
+    args.add_argument("--broker", help="another build of rivuletd: of a sanitizer, or one with a defect that must be found")
     args.add_argument("--keep", action="store_true", help="keep the data directory in any case")
     args = args.parse_args()
     print(f"seed {args.seed}", flush=True)
     directory = tempfile.mkdtemp(prefix="killloop-", dir=ROOT / "build")
-    w = World(directory, args.seed)
+    w = World(directory, args.seed, args.broker)
     w.tails = w.made_count = 0
     began = time.monotonic()
     done = 0
@@ -368,8 +432,8 @@ def main():
         w.faults.add("broker", str(e))
     finally:
         w.victim.discard()
-        for c in w.clients:
-            if isinstance(c, Program):
+        for c in [*w.clients, *w.hosts.values()]:
+            if isinstance(c, (Program, Host)):
                 c.process.kill()
     w.tails = w.check_broker_log()
     good = report(w, done, time.monotonic() - began)

@@ -210,8 +210,8 @@ func assertOnce(topic string, parts int32, count int) {
 }
 
 func main() {
-	if os.Args[1] == "writer" {
-		writer(os.Args[2:])
+	if os.Args[1] == "clients" {
+		clients(os.Args[2:])
 		return
 	}
 	broker, control, rivulet = os.Args[1], os.Args[2], os.Args[3] == "rivulet"

@@ -41,7 +41,7 @@ public final class Seat implements ConsumerRebalanceListener {
         new Seat(Kit.consumer(pairs.toArray(new String[0]))).run(List.of(args[2].split(",")));
     }
 
-    private static String classesOf(String names) {
+    static String classesOf(String names) {
         StringJoiner classes = new StringJoiner(",");
         for (String name : names.split(","))
             classes.add("org.apache.kafka.clients.consumer." + ASSIGNORS.get(name));
