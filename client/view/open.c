@@ -94,6 +94,25 @@ static int delete_retention(struct rv_view *v, int timeout_ms, int64_t *ret_ms, 
     return RV_OK;
 }
 
+enum { CLOCK_STEP_MS = 60000 }; /* a clock may be set back so far without more ado */
+
+int view_away_check(struct rv_view *v, int64_t away_ms, int timeout_ms, struct rv_error *e)
+{
+    int64_t retention_ms = -1;
+    int code = delete_retention(v, timeout_ms, &retention_ms, e);
+    if (code != RV_OK || retention_ms < 0) {
+        return code;
+    }
+    if (away_ms > retention_ms) {
+        view_rebuild_need(v,
+                          "it was away for longer than delete.retention.ms: removals may be gone");
+    } else if (away_ms < -CLOCK_STEP_MS) {
+        view_rebuild_need(v, "the clock was set back, so nobody knows for how long it was away: "
+                             "removals may be gone");
+    }
+    return RV_OK;
+}
+
 /* Whether what was kept can be gone on from. */
 static int kept_check(struct rv_view *v, const struct rv_topic *t, int timeout_ms,
                       struct rv_error *e)
@@ -112,13 +131,7 @@ static int kept_check(struct rv_view *v, const struct rv_topic *t, int timeout_m
             view_rebuild_need(v, "the log starts behind the stored position");
         }
     }
-    int64_t retention_ms = -1;
-    int code = delete_retention(v, timeout_ms, &retention_ms, e);
-    if (code == RV_OK && retention_ms >= 0 && v->looked_ms - s->fresh_ms > retention_ms) {
-        view_rebuild_need(v,
-                          "it was away for longer than delete.retention.ms: removals may be gone");
-    }
-    return code;
+    return view_away_check(v, v->looked_ms - s->fresh_ms, timeout_ms, e);
 }
 
 /* From the storage, or from the start. */
