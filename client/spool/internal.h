@@ -204,6 +204,9 @@ void place_key(char key[PLACE_KEY_SIZE], const char *topic, int32_t partition); 
 /* Whether a place has been missing for too long, from the first call on. */
 bool missing_note(struct rv_spool *s, const char *key, bool *ret_no_memory);
 void missing_forget(struct rv_spool *s, const char *key);
+/* A question failed. Where no broker could be asked, all that is missing counts from the next
+ * answer on: one that comes back may not know its topics at once. */
+void missing_unasked(struct sender *q, int code);
 
 /* The sequence of what comes next in a partition, of the producer id in use. */
 int32_t sequence_get(const struct rv_spool *s, const char *topic, int32_t partition);

@@ -411,6 +411,25 @@ static void a_missing_topic_holds_up_only_itself_and_not_for_ever(void **state)
     spool_rig_destroy(r);
 }
 
+/* While nobody could be asked it was not missing: a broker that comes back may not know its topics
+ * at once. */
+static void the_time_without_a_broker_does_not_count(void **state)
+{
+    (void)state;
+    struct spool_rig *r = begin_with("spool.topic.wait.ms", "5000");
+    assert_int_equal(spool_rig_append_to(r, "nowhere", 0), RV_OK);
+    assert_int_equal(spool_rig_send(r, 1000), RV_E_TIMED_OUT);
+    r->broker.is_away = true;
+    assert_int_equal(spool_rig_send(r, 3600000), RV_E_TIMED_OUT);
+    r->broker.is_away = false;
+    assert_int_equal(spool_rig_send(r, 2000), RV_E_TIMED_OUT);
+    assert_int_equal(spool_rig_status(r).refused, 0);
+    spool_broker_topic(&r->broker, "nowhere", 1);
+    send_all(r);
+    spool_rig_check(r, NULL, NULL);
+    spool_rig_destroy(r);
+}
+
 static void a_partition_that_is_not_there_is_like_a_missing_topic(void **state)
 {
     (void)state;
@@ -789,6 +808,7 @@ int main(void)
         cmocka_unit_test(batches_that_are_too_large_are_split),
         cmocka_unit_test(what_is_not_allowed_is_set_aside_whole),
         cmocka_unit_test(a_missing_topic_holds_up_only_itself_and_not_for_ever),
+        cmocka_unit_test(the_time_without_a_broker_does_not_count),
         cmocka_unit_test(a_partition_that_is_not_there_is_like_a_missing_topic),
         cmocka_unit_test(what_nobody_can_know_is_set_aside_unsure),
         cmocka_unit_test(what_was_set_aside_is_sent_again_once),
