@@ -1,19 +1,9 @@
 /* A view of a topic that forgets removals (compacted, delete.retention.ms): what it does after it
- * was away for longer than that, closed or open. Time is the test's, and so are the settings of the
- * topic: open.c is compiled in here, with a rv_config_get of the test's own, as rivulet has no such
- * topics. The broker is in a process of its own, where time is as it is. */
+ * was away for longer than that, closed or open. Time is the test's, and so is what the topic's
+ * settings say, as rivulet has no such topics. The broker is in a process of its own, where time is
+ * as it is. */
 #include "base/clock.h"
-#include "client/rivulet.h"
-
-static int settings_say(struct rv_client *client, enum rv_resource type, const char *name,
-                        int timeout_ms, struct rv_configs **ret_configs,
-                        struct rv_error *ret_error);
-static void settings_free(void *p);
-#define rv_config_get settings_say
-#define rv_free       settings_free
-#include "client/view/open.c"
-#undef rv_config_get
-#undef rv_free
+#include "client/view/view.h"
 
 #include "tests/kit/child_home.h"
 #include "tests/kit/temp_dir.h"
@@ -23,6 +13,7 @@ static void settings_free(void *p);
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <time.h>
 
 #include <cmocka.h>
@@ -52,38 +43,22 @@ static int64_t wall_ms(void *ctx)
 
 const struct clock clock_real = {mono_us, wall_ms, NULL};
 
-/* ---- the topic's settings ---- */
+/* ---- the topic's settings, in the place of client/view/retention.c ---- */
 
-static const char *policy;
-static int failures; /* of the questions to come */
+static int64_t retention_ms; /* -1: not compacted */
+static int failures;         /* of the questions to come */
 static int asked;
 
-static struct rv_config items[] = {
-    {.name = "cleanup.policy"},
-    { .name = "delete.retention.ms",      .value = "3600000"}
-};
-static struct rv_configs configs = {items, 2};
-
-static int settings_say(struct rv_client *client, enum rv_resource type, const char *name,
-                        int timeout_ms, struct rv_configs **ret_configs, struct rv_error *ret_error)
+int view_retention(struct rv_view *v, int timeout_ms, int64_t *ret_ms, struct rv_error *e)
 {
-    (void)client, (void)type, (void)name, (void)timeout_ms;
+    (void)v, (void)timeout_ms;
     asked++;
     if (failures > 0) {
         failures--;
-        *ret_error = (struct rv_error){RV_E_TIMED_OUT, RV_RETRIABLE, "no answer"};
-        return RV_E_TIMED_OUT;
+        return view_fail(e, RV_E_TIMED_OUT, "no answer");
     }
-    items[0].value = policy;
-    *ret_configs = &configs;
+    *ret_ms = retention_ms;
     return RV_OK;
-}
-
-static void settings_free(void *p)
-{
-    if (p != &configs) {
-        rv_free(p);
-    }
 }
 
 /* ---- the tests ---- */
@@ -114,7 +89,7 @@ static struct desk *desk_open(void **state)
     const struct child_home *broker = *state;
     struct desk *d = &desk;
     wall_ahead_ms = mono_ahead_ms = 0;
-    policy = "compact,delete";
+    retention_ms = HOUR_MS;
     failures = asked = 0;
     temp_dir_make(d->dir);
     int n = snprintf(d->file, sizeof d->file, "%s/view", d->dir);
@@ -207,7 +182,7 @@ static void within_the_time_it_goes_on(void **state)
     mono_ahead_ms = wall_ahead_ms = HOUR_MS + HOUR_MS / 4; /* counted from there */
     follow(d);
     assert_int_equal(rebuilds(d), 0);
-    policy = "delete"; /* removals are records like others */
+    retention_ms = -1; /* removals are records like others */
     mono_ahead_ms = wall_ahead_ms = 10 * HOUR_MS;
     follow(d);
     assert_int_equal(rebuilds(d), 0);
