@@ -6,10 +6,11 @@
  *   P2  A record of a retry topic is given when it is due, not before: until then its partition is
  *       paused and stands at it. As all records of the topic wait equally long, none behind it is
  *       due.
- *   P3  What is held is known by the partition; it is forgotten when the partition goes or comes, as
- *       it is not paused then.
+ *   P3  What is held is known by the partition; it is forgotten when the partition goes or comes,
+ *       as it is not paused then.
  *   P4  A record whose clock was ahead of ours, or from before ours was set back, waits for its
- *       delay from when it was read first, and no longer; those behind it count by the same clock. */
+ *       delay from when it was read first, and no longer; those behind it count by the same
+ *       clock. */
 #include "client/park/park.h"
 
 #include "base/clock.h"

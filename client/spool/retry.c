@@ -2,8 +2,8 @@
  *
  * An event must be set aside or in the spool, never both and never neither, whenever the process
  * ends. So the file `refused` says first, in an entry of its own, which of its entries get which
- * numbers of the spool; that entry is synced, and then the events are appended. After a crash, those
- * of them whose numbers are not there yet follow.
+ * numbers of the spool; that entry is synced, and then the events are appended. After a crash,
+ * those of them whose numbers are not there yet follow.
  *
  * Invariants:
  *   A1  while a number that such an entry promised is not there, nothing else is appended, or it

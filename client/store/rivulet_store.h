@@ -108,8 +108,8 @@
  *     next_offset.
  *   - store, in the transaction with the effects: UPDATE ... SET owner_epoch = CASE WHEN
  *     owner_epoch = mine THEN owner_epoch END, next_offset = CASE WHEN next_offset = the one before
- *     THEN the new one END, leader_epoch = ..., topic_id = ...: one who is not the owner, or missed something, sets
- *     NULL, and the database raises. (No row: it is raised by inserting NULL.)
+ *     THEN the new one END, leader_epoch = ..., topic_id = ...: one who is not the owner, or missed
+ *     something, sets NULL, and the database raises. (No row: it is raised by inserting NULL.)
  * docs/PARTS.md has the statements.
  *
  * THREADS, ERRORS, OWNERSHIP: as in rivulet.h. Client, consumer and connection are borrowed, are
@@ -141,9 +141,9 @@ enum rv_store_code {
 /* Before the first rv_poll, on a consumer with `delivery` manual. Of `options`, which may be those
  * of client and consumer, it takes `group.id` (needed; the consumer's) and `client.id`; and
  * `store.replaced`, stop (the default) or follow (above, ANOTHER LOG), which those two do not know:
- * it needs an array of its own. Makes the table. It sets rv_consumer_on_event: use rv_store_on_event instead. No transaction may be open on
- * the connection. RV_E_OPTION, RV_E_ARGUMENT (no connection), RV_E_VERSION (built without that
- * database), RV_STORE_DATABASE. */
+ * it needs an array of its own. Makes the table. It sets rv_consumer_on_event: use
+ * rv_store_on_event instead. No transaction may be open on the connection. RV_E_OPTION,
+ * RV_E_ARGUMENT (no connection), RV_E_VERSION (built without that database), RV_STORE_DATABASE. */
 RV_API int rv_store_open_sqlite(struct rv_client *client, struct rv_consumer *consumer,
                                 struct sqlite3 *db, const struct rv_option *options,
                                 struct rv_store **ret_store, struct rv_error *ret_error);
@@ -161,7 +161,8 @@ RV_API void rv_store_close(struct rv_store *store);
  * group for `max.poll.interval.ms`. RV_E_STATE: a transaction of yours is open, or in a callback.
  * RV_STORE_DATABASE, RV_STORE_FENCED (until rv_poll knows what became of the partition),
  * RV_STORE_REPLACED, and what rv_poll returns; the same codes when the brokers could not be asked
- * about a log within 5 seconds, and then the next one asks again. To read from elsewhere: rv_seek, between rv_store_commit and rv_store_poll. */
+ * about a log within 5 seconds, and then the next one asks again. To read from elsewhere: rv_seek,
+ * between rv_store_commit and rv_store_poll. */
 RV_API int rv_store_poll(struct rv_store *store, int timeout_ms,
                          const struct rv_record **ret_records, size_t *ret_count,
                          struct rv_error *ret_error);

@@ -1,6 +1,6 @@
-/* store_room: what the tests of client/store are played in: a database (SQLite, or PostgreSQL), a broker in this
- * process (or the one that tests/kit/outside.h names), and members, driven by turns on the test's
- * thread. For cmocka; what fails here fails the test. */
+/* store_room: what the tests of client/store are played in: a database (SQLite, or PostgreSQL), a
+ * broker in this process (or the one that tests/kit/outside.h names), and members, driven by turns
+ * on the test's thread. For cmocka; what fails here fails the test. */
 #pragma once
 
 #include "base/clock.h"
