@@ -53,7 +53,7 @@ LIBS      = $(CODECS) -luv -lpthread $(PART_LIBS)
 
 PARTS := store outbox spool view view_sqlite park
 
-ROOMS_store := client/store client/sql
+ROOMS_store := client/store client/sealed client/sql
 NEEDS_store  = $(SQL_NEEDS)
 LINKS_store :=
 TESTS_store := sql exactly_once

@@ -132,7 +132,7 @@ int verb_spool_show(struct tool *t)
     return output_end(s.output_failed ? EXIT_FAILED : result);
 }
 
-/* ---- send ---- */
+/* ---- send, retry ---- */
 
 static void aside_say(void *ctx, const struct rv_spool_event *e)
 {
@@ -157,21 +157,51 @@ static int spool_send(struct tool *t, struct rv_spool *spool, struct rv_spool_st
     return closed == RV_OK ? EXIT_DONE : tool_failed(t, &closing);
 }
 
+/* One that is there: none is made here. Else the exit code. */
+static int spool_open(struct tool *t, struct rv_spool **ret_spool)
+{
+    struct rv_spool_status st;
+    struct rv_error e;
+    if (rv_spool_show(t->args[0], NULL, NULL, &st, &e) != RV_OK) {
+        return spool_failed(t, &e);
+    }
+    const struct rv_option *o =
+        RV_OPTIONS({"spool.dir", t->args[0]},
+                   {"compression.type", tool_has(t, 'z') ? tool_value(t, 'z') : "none"});
+    return rv_spool_open(o, ret_spool, &e) == RV_OK ? EXIT_DONE : tool_failed(t, &e);
+}
+
+int verb_spool_retry(struct tool *t)
+{
+    struct rv_spool *spool = NULL;
+    struct rv_error e, closing;
+    uint64_t count = 0;
+    int opened = spool_open(t, &spool);
+    if (opened != EXIT_DONE) {
+        return opened;
+    }
+    int code =
+        rv_spool_retry(spool, t->arg_count > 1 ? t->args[1] : NULL, tool_has(t, 'U'), &count, &e);
+    int closed = rv_spool_close(spool, &closing);
+    if (code != RV_OK || closed != RV_OK) {
+        return tool_failed(t, code != RV_OK ? &e : &closing);
+    }
+    if (t->json) {
+        return output_end(json_line(stdout, json_pack("{s:I}", "events", (json_int_t)count))
+                              ? EXIT_DONE
+                              : EXIT_FAILED);
+    }
+    tool_print("%" PRIu64 " wait to be sent again", count);
+    return output_end(EXIT_DONE);
+}
+
 int verb_spool_send(struct tool *t)
 {
     struct rv_spool_status before, after;
-    struct rv_error e;
-    if (rv_spool_show(t->args[0], NULL, NULL, &before, &e) != RV_OK) { /* it is not made here */
-        return spool_failed(t, &e);
-    }
-    struct rv_option options[] = {
-        {"spool.dir",        t->args[0]},
-        {"compression.type", tool_has(t, 'z') ? tool_value(t, 'z') : "none"},
-        {NULL,     NULL              },
-    };
     struct rv_spool *spool = NULL;
-    if (rv_spool_open(options, &spool, &e) != RV_OK) {
-        return tool_failed(t, &e);
+    int opened = spool_open(t, &spool);
+    if (opened != EXIT_DONE) {
+        return opened;
     }
     int code = spool_send(t, spool, &before, &after);
     uint64_t aside = after.refused - before.refused;

@@ -165,6 +165,7 @@ int verb_log_check(struct tool *t);
 int verb_log_repair(struct tool *t);
 int verb_spool_show(struct tool *t);
 int verb_spool_send(struct tool *t);
+int verb_spool_retry(struct tool *t);
 
 /* A program that is built without a database has no outbox. */
 #if defined(RIVULET_SQLITE) || defined(RIVULET_POSTGRES)

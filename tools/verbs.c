@@ -63,6 +63,7 @@ const struct tool_option options[] = {
     {'R', false, OPTION_ONCE, "rate", "N", "requests a second (1000)", NULL},
     {'M', false, OPTION_ONCE, "max-bytes", "BYTES", "of records in one answer (1048576)", NULL},
     {'7', false, OPTION_ONCE, "table", "NAME", "the outbox's table (rivulet_outbox)", NULL},
+    {'U', false, OPTION_FLAG, "unsure", NULL, "those too that may be stored already: if they are, they will be twice", NULL},
     {'8', false, OPTION_FLAG, "resend", NULL, "it was not stored: publish its rows again", NULL},
     {'9', false, OPTION_FLAG, "skip", NULL, "it was stored: its rows count as published", NULL},
     {0},
@@ -173,13 +174,19 @@ const struct tool_verb verbs[] = {
      "objects whose \"kind\" is event (with --records) or set_aside, then one that is summary",
      "It takes nothing away and changes nothing, also while a program has the spool open. Without --records it names only the events that were set aside: "
      "those that the broker has refused for good, and those of which nobody knows whether they were stored. They stay in the file `refused` of DIR until "
-     "somebody removes it, while no program has the spool open. Exit code 1 when something is damaged.",
+     "`rivulet spool retry` takes them, or somebody removes it, while no program has the spool open. Exit code 1 when something is damaged.",
      "rivulet spool show /var/lib/users/spool\nrivulet spool show /var/lib/users/spool --records --json", verb_spool_show},
     {"spool send", "DIR", 1, 1, "z", false, "send what waits in a spool",
      "{\"delivered\",\"set_aside\",\"waiting\"}",
      "For when the program that fills the spool does not run: it has the spool for itself. Every event is stored once, also when this is stopped in between. "
      "Exit code 1 when something was set aside, or still waits after --timeout.",
      "rivulet spool send /var/lib/users/spool --timeout 600", verb_spool_send},
+    {"spool retry", "DIR [TOPIC]", 1, 2, "U", true, "put what was set aside into the spool again, of one topic or of all", "{\"events\"}",
+     "For when its cause is mended. The events wait behind those that wait already, and go out with `rivulet spool send`, or with the program that fills the "
+     "spool. Each is put there once, also when this is stopped in between. An event that `rivulet spool show --json` calls unsure may be stored "
+     "already: look into the topic before --unsure.",
+     "rivulet spool retry /var/lib/users/spool && rivulet spool send /var/lib/users/spool\nrivulet spool retry /var/lib/users/spool users --unsure",
+     verb_spool_retry},
     {"copy", "SOURCE TARGET", 2, 2, "ounPwLzyD", false, "copy records from a topic or a file to a topic or a file",
      "{\"source\",\"target\",\"records\",\"complete\"}",
      "A name with a slash in it, or after `file:`, is a file (`file:-` is standard input or output); another one is a topic. Files are JSON lines, as "

@@ -9,9 +9,9 @@
 #include "broker/store/store.h"
 
 #include "base/check.h"
+#include "base/fileio.h"
 #include "base/mem.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -38,36 +38,6 @@ struct posix_store {
 
 /* ---- errors and paths */
 
-static err err_of_errno(int number)
-{
-    static const struct {
-        int number;
-        err e;
-    } known[] = {
-        {ENOENT,       ERR_NOT_FOUND},
-        {ENOTDIR,      ERR_NOT_FOUND},
-        {EEXIST,       ERR_EXISTS   },
-        {ENOTEMPTY,    ERR_EXISTS   },
-        {ENOSPC,       ERR_NO_SPACE },
-        {EDQUOT,       ERR_NO_SPACE },
-        {EFBIG,        ERR_NO_SPACE }, /* RLIMIT_FSIZE: full, as far as this process is concerned */
-        {EACCES,       ERR_DENIED   },
-        {EPERM,        ERR_DENIED   },
-        {EROFS,        ERR_DENIED   },
-        {EMFILE,       ERR_NO_FILES },
-        {ENFILE,       ERR_NO_FILES },
-        {EISDIR,       ERR_INVALID  },
-        {ELOOP,        ERR_INVALID  },
-        {ENAMETOOLONG, ERR_INVALID  },
-    };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        if (known[i].number == number) {
-            return known[i].e;
-        }
-    }
-    return ERR_IO;
-}
-
 static const char *checked_path(const char *path) /* "" is the data directory */
 {
     check(path[0] != '/'); /* invariant 1 */
@@ -84,15 +54,6 @@ static int root_of(void *ctx)
     return ((struct posix_store *)ctx)->root;
 }
 
-static int open_at(int dir, const char *path, int flags)
-{
-    int fd;
-    do {
-        fd = openat(dir, path, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
-    } while (fd < 0 && errno == EINTR);
-    return fd;
-}
-
 /* ---- files */
 
 static err posix_open(void *ctx, const char *path, enum store_open how,
@@ -104,14 +65,9 @@ static err posix_open(void *ctx, const char *path, enum store_open how,
         [STORE_CREATE] = O_RDWR | O_CREAT,
         [STORE_CREATE_NEW] = O_RDWR | O_CREAT | O_EXCL,
     };
-    int fd = open_at(root_of(ctx), checked_path(path), flags[how]);
-    if (fd < 0) {
-        return err_of_errno(errno);
-    }
-    struct stat st;
-    err e = fstat(fd, &st) ? err_of_errno(errno) : S_ISREG(st.st_mode) ? OK : ERR_INVALID;
+    int fd;
+    err e = fileio_open_regular(root_of(ctx), checked_path(path), flags[how], &fd);
     if (e) {
-        (void)close(fd); /* nothing was written */
         return e;
     }
     size_t size = strlen(path) + 1;
@@ -125,9 +81,9 @@ static err posix_open(void *ctx, const char *path, enum store_open how,
 static void posix_close(void *ctx, struct store_file *file)
 {
     (void)ctx;
-    /* EINTR: Linux has closed it all the same, and a second close would hit a stranger. */
-    if (close(file->fd) && errno != EINTR && file->written) {
-        storage_fatal("close", file->path, errno); /* invariant 2 */
+    int number = fileio_close(file->fd);
+    if (number && file->written) {
+        storage_fatal("close", file->path, number); /* invariant 2 */
     }
     mem_free(file);
 }
@@ -136,33 +92,13 @@ static err posix_read(void *ctx, struct store_file *file, void *p, size_t size, 
                       size_t *ret_read)
 {
     (void)ctx;
-    size_t done = 0;
-    while (done < size) {
-        ssize_t n = pread(file->fd, (char *)p + done, size - done, position + (int64_t)done);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return err_of_errno(errno);
-        }
-        if (n == 0) {
-            break;
-        }
-        done += (size_t)n;
-    }
-    *ret_read = done;
-    return OK;
+    return fileio_read(file->fd, p, size, position, ret_read);
 }
 
 static err posix_size(void *ctx, struct store_file *file, int64_t *ret_size)
 {
     (void)ctx;
-    struct stat st;
-    if (fstat(file->fd, &st)) {
-        return err_of_errno(errno);
-    }
-    *ret_size = st.st_size;
-    return OK;
+    return fileio_size(file->fd, ret_size);
 }
 
 /* Where the file system cannot say whether it would wait (tmpfs before Linux 6.6, which never does;
@@ -183,7 +119,7 @@ static err posix_read_cached(void *ctx, struct store_file *file, void *p, size_t
         return posix_read(ctx, file, p, size, position, ret_read);
     }
     if (n < 0) {
-        return errno == EAGAIN ? ERR_AGAIN : err_of_errno(errno);
+        return errno == EAGAIN ? ERR_AGAIN : fileio_error(errno);
     }
     if ((size_t)n < size) { /* the end of the file, or of what is cached */
         int64_t end;
@@ -199,43 +135,12 @@ static err posix_read_cached(void *ctx, struct store_file *file, void *p, size_t
     return OK;
 }
 
-enum { PARTS_AT_ONCE = 64 }; /* <= IOV_MAX */
-
 static err posix_write(void *ctx, struct store_file *file, const struct iovec *parts, int count,
                        int64_t position)
 {
     (void)ctx;
     file->written = true;
-    size_t skip = 0; /* bytes of parts[0] that are written */
-    while (count > 0) {
-        struct iovec some[PARTS_AT_ONCE];
-        int some_count = count < PARTS_AT_ONCE ? count : PARTS_AT_ONCE;
-        memcpy(some, parts, (size_t)some_count * sizeof *some);
-        some[0].iov_base = (char *)some[0].iov_base + skip;
-        some[0].iov_len -= skip;
-        ssize_t n = pwritev(file->fd, some, some_count, position);
-        if (n < 0 && errno == EINTR) {
-            continue;
-        }
-        if (n < 0) {
-            return err_of_errno(errno);
-        }
-        size_t left = (size_t)n;
-        position += n;
-        bool advanced = n > 0;
-        while (count > 0 && left >= parts->iov_len - skip) {
-            left -= parts->iov_len - skip;
-            skip = 0;
-            parts++;
-            count--;
-            advanced = true; /* past an empty part */
-        }
-        skip += left;
-        if (!advanced) {
-            return ERR_IO; /* a device that takes nothing and gives no reason */
-        }
-    }
-    return OK;
+    return fileio_write(file->fd, parts, count, position);
 }
 
 /* What fails here fails in the sync behind it: the kernel keeps it for that. */
@@ -248,12 +153,9 @@ static void posix_start_sync(void *ctx, struct store_file *file)
 static err posix_sync(void *ctx, struct store_file *file)
 {
     (void)ctx;
-    int failed;
-    do {
-        failed = fdatasync(file->fd);
-    } while (failed && errno == EINTR); /* interrupted: not done, and nothing was dropped */
-    if (failed) {
-        storage_fatal("fdatasync", file->path, errno); /* invariant 2 */
+    int number = fileio_sync_data(file->fd);
+    if (number) {
+        storage_fatal("fdatasync", file->path, number); /* invariant 2 */
     }
     return OK;
 }
@@ -262,11 +164,7 @@ static err posix_truncate(void *ctx, struct store_file *file, int64_t size)
 {
     (void)ctx;
     file->written = true;
-    int failed;
-    do {
-        failed = ftruncate(file->fd, size);
-    } while (failed && errno == EINTR);
-    return failed ? err_of_errno(errno) : OK;
+    return fileio_truncate(file->fd, size);
 }
 
 static int posix_fd(struct store_file *file)
@@ -279,33 +177,30 @@ static int posix_fd(struct store_file *file)
 static err posix_rename(void *ctx, const char *from, const char *to)
 {
     int dir = root_of(ctx);
-    return renameat(dir, checked_path(from), dir, checked_path(to)) ? err_of_errno(errno) : OK;
+    return renameat(dir, checked_path(from), dir, checked_path(to)) ? fileio_error(errno) : OK;
 }
 
 static err posix_unlink(void *ctx, const char *path)
 {
-    return unlinkat(root_of(ctx), checked_path(path), 0) ? err_of_errno(errno) : OK;
+    return unlinkat(root_of(ctx), checked_path(path), 0) ? fileio_error(errno) : OK;
 }
 
 static err posix_make_dir(void *ctx, const char *path)
 {
-    return mkdirat(root_of(ctx), checked_path(path), 0700) ? err_of_errno(errno) : OK;
+    return mkdirat(root_of(ctx), checked_path(path), 0700) ? fileio_error(errno) : OK;
 }
 
 static err posix_remove_dir(void *ctx, const char *path)
 {
-    return unlinkat(root_of(ctx), checked_path(path), AT_REMOVEDIR) ? err_of_errno(errno) : OK;
+    return unlinkat(root_of(ctx), checked_path(path), AT_REMOVEDIR) ? fileio_error(errno) : OK;
 }
 
 /* fsync and close of an open directory; the descriptor is gone then. */
 static void sync_dir_fd(int fd, const char *path)
 {
-    int failed;
-    do {
-        failed = fsync(fd);
-    } while (failed && errno == EINTR);
-    if (failed) {
-        storage_fatal("fsync", path, errno); /* invariant 2 */
+    int number = fileio_sync(fd);
+    if (number) {
+        storage_fatal("fsync", path, number); /* invariant 2 */
     }
     (void)close(fd); /* nothing was written through it */
 }
@@ -313,12 +208,12 @@ static void sync_dir_fd(int fd, const char *path)
 static err posix_sync_dir(void *ctx, const char *path)
 {
     path = checked_path(path);
-    int fd = open_at(root_of(ctx), path, O_RDONLY | O_DIRECTORY);
-    if (fd < 0) {
-        return err_of_errno(errno);
+    int fd;
+    err e = fileio_open(root_of(ctx), path, O_RDONLY | O_DIRECTORY, &fd);
+    if (!e) {
+        sync_dir_fd(fd, path);
     }
-    sync_dir_fd(fd, path);
-    return OK;
+    return e;
 }
 
 struct listed {
@@ -340,74 +235,62 @@ static bool entry_is_dir(int dir, const struct dirent *d)
     return fstatat(dir, d->d_name, &st, 0) == 0 && S_ISDIR(st.st_mode);
 }
 
+struct listing {
+    struct listed *all; /* owned */
+    size_t count, room;
+};
+
+static void list_one(void *arg, int fd, const struct dirent *d)
+{
+    struct listing *l = arg;
+    if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) {
+        return;
+    }
+    if (l->count == l->room) {
+        l->room = l->room ? l->room * 2 : 64;
+        l->all = mem_need_resize(l->all, l->room * sizeof *l->all);
+    }
+    l->all[l->count++] = (struct listed){
+        .name = mem_need_dup(d->d_name, strlen(d->d_name) + 1),
+        .is_dir = entry_is_dir(fd, d),
+    };
+}
+
 static err posix_list(void *ctx, const char *path,
                       void (*each)(void *arg, const struct store_entry *entry), void *arg)
 {
-    int fd = open_at(root_of(ctx), checked_path(path), O_RDONLY | O_DIRECTORY);
-    DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
-    if (!dir) {
-        err e = err_of_errno(errno);
-        if (fd >= 0) {
-            (void)close(fd);
-        }
-        return e;
+    struct listing l = {0};
+    err e = fileio_list(root_of(ctx), checked_path(path), list_one, &l);
+    if (l.count) {
+        qsort(l.all, l.count, sizeof *l.all, listed_cmp);
     }
-    struct listed *all = NULL;
-    size_t count = 0, room = 0;
-    const struct dirent *d;
-    while (errno = 0, (d = readdir(dir))) {
-        if (strcmp(d->d_name, ".") == 0 || strcmp(d->d_name, "..") == 0) {
-            continue;
-        }
-        if (count == room) {
-            room = room ? room * 2 : 64;
-            all = mem_need_resize(all, room * sizeof *all);
-        }
-        all[count++] = (struct listed){
-            .name = mem_need_dup(d->d_name, strlen(d->d_name) + 1),
-            .is_dir = entry_is_dir(fd, d),
-        };
-    }
-    err e = errno ? err_of_errno(errno) : OK;
-    (void)closedir(dir); /* nothing was written */
-    if (count) {
-        qsort(all, count, sizeof *all, listed_cmp);
-    }
-    for (size_t i = 0; i < count; i++) {
+    for (size_t i = 0; i < l.count; i++) {
         if (!e) {
-            each(arg, &(struct store_entry){str_of(all[i].name), all[i].is_dir});
+            each(arg, &(struct store_entry){str_of(l.all[i].name), l.all[i].is_dir});
         }
-        mem_free(all[i].name);
+        mem_free(l.all[i].name);
     }
-    mem_free(all);
+    mem_free(l.all);
     return e;
 }
 
-/* A lock of the open file description: it keeps out other processes and other opens of this one,
- * and goes away with the process however that ends. */
 static err posix_lock(void *ctx, const char *path)
 {
     struct posix_store *s = ctx;
-    int fd = open_at(s->root, checked_path(path), O_RDWR | O_CREAT);
-    if (fd < 0) {
-        return err_of_errno(errno);
+    int fd;
+    err e = fileio_lock(s->root, checked_path(path), &fd);
+    if (!e) {
+        s->locks = mem_need_resize(s->locks, (size_t)(s->lock_count + 1) * sizeof *s->locks);
+        s->locks[s->lock_count++] = fd;
     }
-    struct flock all = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    if (fcntl(fd, F_OFD_SETLK, &all)) {
-        err e = errno == EAGAIN || errno == EACCES ? ERR_BUSY : err_of_errno(errno);
-        (void)close(fd);
-        return e;
-    }
-    s->locks = mem_need_resize(s->locks, (size_t)(s->lock_count + 1) * sizeof *s->locks);
-    s->locks[s->lock_count++] = fd;
-    return OK;
+    return e;
 }
 
 static err posix_space(void *ctx, int64_t *ret_free_bytes, int64_t *ret_total_bytes)
 {
     struct statvfs v;
     if (fstatvfs(root_of(ctx), &v)) {
-        return err_of_errno(errno);
+        return fileio_error(errno);
     }
     *ret_free_bytes = (int64_t)(v.f_bavail * v.f_frsize);
     *ret_total_bytes = (int64_t)(v.f_blocks * v.f_frsize);
@@ -445,7 +328,7 @@ static err posix_allocate(void *ctx, struct store_file *file, int64_t size)
         file->written = true;
         return OK;
     }
-    return errno == EOPNOTSUPP ? allocate_by_writing(file, size) : err_of_errno(errno);
+    return errno == EOPNOTSUPP ? allocate_by_writing(file, size) : fileio_error(errno);
 }
 
 static const struct store_ops posix_ops = {
@@ -472,49 +355,25 @@ static const struct store_ops posix_ops = {
 
 /* ---- the data directory */
 
-/* Makes it when it is missing, and its entry durable. */
-static err make_root(const char *path)
-{
-    if (mkdir(path, 0700)) {
-        return errno == EEXIST ? OK : err_of_errno(errno);
-    }
-    size_t size = strlen(path);
-    while (size > 1 && path[size - 1] == '/') {
-        size--;
-    }
-    while (size > 0 && path[size - 1] != '/') {
-        size--;
-    }
-    char *parent = mem_need_zero(1, size + 2);
-    memcpy(parent, size ? path : ".", size ? size : 1);
-    int fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    err e = fd < 0 ? err_of_errno(errno) : OK;
-    if (!e) {
-        sync_dir_fd(fd, parent);
-    }
-    mem_free(parent);
-    return e;
-}
-
 /* Somebody else's directory, or one that others may write into, is refused. */
 static err check_root(int fd)
 {
     struct stat st;
     if (fstat(fd, &st)) {
-        return err_of_errno(errno);
+        return fileio_error(errno);
     }
     return st.st_uid == geteuid() && !(st.st_mode & (S_IWGRP | S_IWOTH)) ? OK : ERR_INVALID;
 }
 
 err store_open_posix(const char *path, struct store *ret_store)
 {
-    err e = make_root(path);
+    err e = fileio_make_dir(path);
     if (e) {
         return e;
     }
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0) {
-        return errno == ENOTDIR ? ERR_EXISTS : err_of_errno(errno);
+        return errno == ENOTDIR ? ERR_EXISTS : fileio_error(errno);
     }
     e = check_root(fd);
     if (e) {

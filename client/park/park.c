@@ -5,8 +5,12 @@
  *       that failed the position went back to its record.
  *   P2  A record of a retry topic is given when it is due, not before: until then its partition is
  *       paused and stands at it. As all records of the topic wait equally long, none behind it is
- * due. P3  What is held is known by the partition; it is forgotten when the partition goes or
- * comes, as it is not paused then. */
+ *       due.
+ *   P3  What is held is known by the partition; it is forgotten when the partition goes or comes,
+ *       as it is not paused then.
+ *   P4  A record whose clock was ahead of ours, or from before ours was set back, waits for its
+ *       delay from when it was read first, and no longer; those behind it count by the same
+ *       clock. */
 #include "client/park/park.h"
 
 #include "base/clock.h"
@@ -93,11 +97,12 @@ static void hold_forget(struct rv_park *p, const struct rv_partition *partition)
     }
 }
 
-/* The partition stands at a record that is due later. */
+/* The partition stands at a record that is due later: it waits since `since_ms`. */
 static int hold_add(struct rv_park *p, const struct park_topic *topic, const struct rv_record *r,
-                    int64_t due_ms, struct rv_error *e)
+                    int64_t since_ms, struct rv_error *e)
 {
-    if (p->hold_count == p->hold_slots) {
+    struct hold *h = hold_find(p, topic, r->partition);
+    if (!h && p->hold_count == p->hold_slots) {
         size_t slots = p->hold_slots ? p->hold_slots * 2 : 16;
         struct hold *more = mem_resize(p->holds, slots * sizeof *more);
         if (!more) {
@@ -109,41 +114,50 @@ static int hold_add(struct rv_park *p, const struct park_topic *topic, const str
     int code = rv_pause(p->consumer, topic->name, r->partition, true, e);
     code = code == RV_OK ? rv_seek(p->consumer, topic->name, r->partition, r->offset, e) : code;
     if (code == RV_OK) {
-        p->holds[p->hold_count++] = (struct hold){topic, r->partition, due_ms};
+        h = h ? h : &p->holds[p->hold_count++];
+        *h = (struct hold){.topic = topic,
+                           .partition = r->partition,
+                           .due_ms = since_ms + topic->delay_ms,
+                           .ahead_ms = r->timestamp_ms - since_ms};
     }
     return code;
+}
+
+/* In milliseconds; 0: now. None waits longer than its delay: a clock that was set back since makes
+ * no more of it, the record is looked at anew. */
+static int64_t hold_left(const struct hold *h, int64_t now_ms)
+{
+    int64_t left = h->due_ms - now_ms;
+    return left < 0 || left > h->topic->delay_ms ? 0 : left;
 }
 
 /* Those that are due go on. */
 static int holds_release(struct rv_park *p, struct rv_error *e)
 {
     int64_t now = clock_wall_ms(&clock_real);
-    for (size_t i = 0; i < p->hold_count;) {
-        const struct hold *h = &p->holds[i];
-        if (h->due_ms > now) {
-            i++;
+    for (size_t i = 0; i < p->hold_count; i++) {
+        struct hold *h = &p->holds[i];
+        if (h->is_over || hold_left(h, now) > 0) {
             continue;
         }
         int code = rv_pause(p->consumer, h->topic->name, h->partition, false, e);
         if (code != RV_OK && code != RV_E_ABSENT) {
             return code;
         }
-        p->holds[i] = p->holds[--p->hold_count];
+        h->is_over = true;
     }
     return RV_OK;
 }
 
 int rv_park_timeout(const struct rv_park *park)
 {
-    int64_t due = INT64_MAX;
+    int64_t now = clock_wall_ms(&clock_real);
+    int64_t least = INT64_MAX;
     for (size_t i = 0; i < park->hold_count; i++) {
-        due = park->holds[i].due_ms < due ? park->holds[i].due_ms : due;
+        int64_t left = hold_left(&park->holds[i], now);
+        least = !park->holds[i].is_over && left < least ? left : least;
     }
-    if (due == INT64_MAX) {
-        return -1;
-    }
-    int64_t left = due - clock_wall_ms(&clock_real);
-    return left < 0 ? 0 : left > INT32_MAX ? INT32_MAX : (int)left;
+    return least == INT64_MAX ? -1 : least > INT32_MAX ? INT32_MAX : (int)least;
 }
 
 /* ---- partitions that go and come ---- */
@@ -189,7 +203,8 @@ static int retry_take(struct rv_park *p, const struct park_topic *topic, const s
                       struct rv_error *e)
 {
     struct park_origin o;
-    if (hold_find(p, topic, r->partition)) {
+    const struct hold *h = hold_find(p, topic, r->partition);
+    if (h && !h->is_over) {
         return RV_OK; /* behind one that waits: it is read again */
     }
     if (!park_origin_read(r, &o) || !str_eq(o.group, str_of(p->group)) ||
@@ -198,9 +213,13 @@ static int retry_take(struct rv_park *p, const struct park_topic *topic, const s
         return RV_OK;
     }
     int64_t now = clock_wall_ms(&clock_real);
-    int64_t since = r->timestamp_ms < now ? r->timestamp_ms : now; /* a clock may be ahead */
+    int64_t since = r->timestamp_ms;
+    if (since > now) { /* P4 */
+        since -= h ? h->ahead_ms : 0;
+        since = since < now ? since : now;
+    }
     if (now - since < topic->delay_ms) {
-        return hold_add(p, topic, r, since + topic->delay_ms, e);
+        return hold_add(p, topic, r, since, e);
     }
     record_give(p, r, topic->origin, &o);
     return RV_OK;
@@ -360,5 +379,8 @@ void rv_park_on_event(struct rv_park *park, rv_event_fn *fn, void *ctx)
 void rv_park_stats(const struct rv_park *park, struct rv_park_stats *ret_stats)
 {
     *ret_stats = park->stats;
-    ret_stats->held = park->hold_count;
+    ret_stats->held = 0;
+    for (size_t i = 0; i < park->hold_count; i++) {
+        ret_stats->held += !park->holds[i].is_over;
+    }
 }

@@ -36,7 +36,9 @@ struct handover {
 struct hold {
     const struct park_topic *topic;
     int32_t partition;
-    int64_t due_ms; /* wall time */
+    int64_t due_ms;   /* wall time */
+    int64_t ahead_ms; /* so far the clock of the record was ahead of ours */
+    bool is_over;     /* it waits no longer; `ahead_ms` is known of those behind it, too */
 };
 
 struct rv_park {

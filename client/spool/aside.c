@@ -3,6 +3,7 @@
 #include "base/mem.h"
 #include "client/sealed/fail.h"
 #include "client/spool/internal.h"
+#include "protocol/error.h"
 
 #include <stdio.h>
 
@@ -96,4 +97,21 @@ bool missing_note(struct rv_spool *s, const char *key, bool *ret_no_memory)
 void missing_forget(struct rv_spool *s, const char *key)
 {
     mem_free(map_remove_str(&s->missing, str_of(key)));
+}
+
+void missing_unasked(struct sender *q, int code)
+{
+    struct rv_spool *s = q->spool;
+    bool is_time_up = code == RV_E_TIMED_OUT && sender_time_left(q) == 0; /* the caller's */
+    bool is_away = code == RV_E_CONNECT || code == RV_E_LOST || code == RV_E_TIMED_OUT ||
+                   code == KERR_BROKER_NOT_AVAILABLE;
+    if (!is_away || is_time_up) {
+        return;
+    }
+    uint64_t seed = s->missing.seed;
+    for (struct map_entry *e = map_first(&s->missing); e; e = map_next(e)) {
+        mem_free(map_value(e));
+    }
+    map_finish(&s->missing);
+    map_init(&s->missing, seed);
 }

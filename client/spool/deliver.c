@@ -167,6 +167,7 @@ static int fate_open(struct delivery *d, size_t j, const struct sealed_batch *b)
     bool no_memory = false;
     fail_set(&d->sender->error, b->code ? b->code : RV_E_TIMED_OUT, "topic %s partition %d: %.180s",
              b->topic, (int)b->partition, b->fate == SEALED_OPEN ? "no time was left" : b->why);
+    missing_unasked(d->sender, b->code);
     if (b->code != KERR_UNKNOWN_TOPIC_OR_PARTITION || !missing_note(s, b->topic, &no_memory)) {
         return no_memory ? fail_memory(&d->sender->error) : RV_OK;
     }

@@ -78,6 +78,7 @@ static bool lookup_fill(struct draft *d, struct lookup *l)
     l->count = 0;
     d->why = e;
     if (is_transport(l->code)) {
+        missing_unasked(q, l->code);
         q->error = e;
         return false;
     }

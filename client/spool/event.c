@@ -2,6 +2,7 @@
  *
  *   event     appended (8, ms) · timestamp (8, ms) · partition (4, -1: any) · topic · key · value ·
  *             header count (4) · headers: name, value
+ *   again     0 (8) · number (8) · count (4) · so many numbers of entries (8) of the file before it
  *   refusal   number (8) · code (4) · 1 if it may have been stored (1) · why · event
  *   texts and bytes: varint of the size (-1: null), then the bytes
  */
@@ -197,4 +198,30 @@ err refusal_decode(struct bytes body, struct refusal *ret_refusal)
     }
     *ret_refusal = out;
     return OK;
+}
+
+void again_encode(uint64_t first, const uint64_t *entries, size_t count, struct buf *out)
+{
+    put_number(out, 0, 8);
+    put_number(out, first, 8);
+    put_number(out, count, 4);
+    for (size_t i = 0; i < count; i++) {
+        put_number(out, entries[i], 8);
+    }
+}
+
+bool again_decode(struct bytes body, struct again *ret_again)
+{
+    struct reader r;
+    struct again out;
+    reader_init(&r, body.ptr, body.len);
+    uint64_t zero = (uint64_t)reader_int64(&r);
+    out.first = (uint64_t)reader_int64(&r);
+    out.count = (uint32_t)reader_int32(&r);
+    out.entries = r.next;
+    if (r.error != OK || zero || out.first < 1 || reader_left(&r) != (size_t)out.count * 8) {
+        return false;
+    }
+    *ret_again = out;
+    return true;
 }

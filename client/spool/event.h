@@ -51,3 +51,13 @@ struct refusal {
 };
 void refusal_encode(const struct refusal *r, struct buf *out);
 err refusal_decode(struct bytes body, struct refusal *ret_refusal); /* ERR_CORRUPT */
+
+/* Of what was set aside: that these go into the spool again, one behind the other from a number on.
+ * It stands in the file of what was set aside, behind them; no refusal is one. */
+struct again {
+    uint64_t first;         /* number that the first one gets */
+    uint32_t count;         /* of entries */
+    const uint8_t *entries; /* borrowed: their numbers in the file, 8 bytes each */
+};
+void again_encode(uint64_t first, const uint64_t *entries, size_t count, struct buf *out);
+bool again_decode(struct bytes body, struct again *ret_again); /* false: it is none */

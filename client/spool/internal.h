@@ -59,6 +59,11 @@ struct window {           /* the events of the plan */
     int64_t after_position;
 };
 
+struct set_aside { /* an entry of `refused` */
+    int64_t position;
+    bool is_open; /* set aside; else it is on its way again, or no event */
+};
+
 struct rv_spool {
     struct spool_settings settings; /* never change */
     const struct clock *clock;      /* borrowed */
@@ -73,7 +78,14 @@ struct rv_spool {
     struct chain last; /* the segment that grows */
     bool must_roll;    /* beginning the next one has failed: it must succeed first */
     struct sending sending;
-    struct chain refused;       /* file NULL: nothing was set aside yet */
+    struct chain refused;     /* file NULL: nothing was set aside yet */
+    struct set_aside *asides; /* owned: its entries, by number - first */
+    size_t aside_count;
+    size_t aside_room;
+    size_t aside_open; /* of them that are */
+    uint64_t *again;   /* owned: entries that get the numbers again_first ..; see retry.c */
+    size_t again_count;
+    uint64_t again_first;
     int64_t dirty_ms;           /* monotonic: when the first event that is not durable came; -1 */
     int64_t oldest_ms;          /* of struct rv_spool_status */
     int64_t failing_ms;         /* likewise */
@@ -111,8 +123,24 @@ uint64_t spool_next(const struct rv_spool *s); /* number of the next event */
 /* Everything up to `number` is done: removes the files that are not needed any more. */
 int spool_done_locked(struct rv_spool *s, uint64_t number, struct rv_error *ret_error);
 
+/* Adds an event behind the others, whatever spool.max.bytes says; it is not synced. */
+int spool_add_locked(struct rv_spool *s, struct buf *entry, int64_t appended_ms,
+                     uint64_t *ret_number, struct rv_error *ret_error);
+
 /* Sets one event aside; it is durable after chain_sync of s->refused. */
 int spool_refuse_locked(struct rv_spool *s, const struct refusal *r, struct rv_error *ret_error);
+
+int spool_refused_remove_locked(struct rv_spool *s, struct rv_error *ret_error);
+
+/* ---- retry.c ---- */
+
+/* Takes note of an entry of `refused`; `is_open`: an event that is set aside. RV_E_MEMORY. */
+int aside_add(struct rv_spool *s, int64_t position, bool is_open, struct rv_error *ret_error);
+/* Takes note of the entry behind the others that says what goes into the spool again. */
+int again_take(struct rv_spool *s, const struct again *a, struct rv_error *ret_error);
+/* Under the lock: what was to go into the spool again and is not all there yet (A1) is, and then
+ * `refused` goes if nothing else is in it. */
+int again_finish(struct rv_spool *s, struct rv_error *ret_error);
 
 /* ---- settings.c ---- */
 
@@ -176,6 +204,9 @@ void place_key(char key[PLACE_KEY_SIZE], const char *topic, int32_t partition); 
 /* Whether a place has been missing for too long, from the first call on. */
 bool missing_note(struct rv_spool *s, const char *key, bool *ret_no_memory);
 void missing_forget(struct rv_spool *s, const char *key);
+/* A question failed. Where no broker could be asked, all that is missing counts from the next
+ * answer on: one that comes back may not know its topics at once. */
+void missing_unasked(struct sender *q, int code);
 
 /* The sequence of what comes next in a partition, of the producer id in use. */
 int32_t sequence_get(const struct rv_spool *s, const char *topic, int32_t partition);

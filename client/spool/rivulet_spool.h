@@ -34,8 +34,9 @@
  * directory, with the reason; so is an event of which nobody can say any more whether it was stored
  * (`unsure`: the partition lost the part where it would be, while its answer was lost). It is
  * counted in the status, told to the callback, and shown by rv_spool_show and `rivulet spool show`.
- * It is the program's or an operator's to do something about it; the file may be removed while the
- * spool is closed.
+ * When its cause is mended, rv_spool_retry or `rivulet spool retry` puts it into the spool again,
+ * behind what waits; what nobody wants any more goes by removing the file while the spool is
+ * closed.
  *
  * BOUNDS. `spool.max.bytes` limits events that wait and events set aside: then RV_E_FULL. Files are
  * removed when all of their events are delivered. Besides, the directory has 256 KiB of its own,
@@ -96,6 +97,17 @@ RV_API int rv_spool_send(struct rv_spool *spool, struct rv_client *client, int t
 /* Waits until there is something to send or time is up: both RV_OK. Syncs meanwhile what is due by
  * `spool.sync.ms`; nothing else does, but for rv_spool_append and rv_spool_send. */
 RV_API int rv_spool_wait(struct rv_spool *spool, int timeout_ms, struct rv_error *ret_error);
+
+/* Puts what was set aside, of one topic or (NULL) of all, into the spool again: as new events with
+ * new numbers, behind those that wait, each once, also when the program dies meanwhile. They are on
+ * stable storage when it returns RV_OK. An event that is `unsure` may be stored already, and would
+ * be twice: only with `with_unsure`. What a call that is sending has set aside a moment ago may
+ * have to wait for the next rv_spool_retry. *ret_count (may be NULL): events. It takes the spool
+ * beyond `spool.max.bytes`, if it must; the room of the file `refused` comes back when nothing is
+ * set aside any more. RV_E_FULL: no room on the disk; what is missing follows before the next event
+ * that is appended. RV_E_CORRUPT, RV_E_IO. */
+RV_API int rv_spool_retry(struct rv_spool *spool, const char *topic, bool with_unsure,
+                          uint64_t *ret_count, struct rv_error *ret_error);
 
 struct rv_spool_status {
     uint64_t events;      /* that wait to be delivered */

@@ -17,7 +17,8 @@ static const struct rv_option_info infos[] = {
              "milliseconds until an event is on stable storage: 0 before rv_spool_append returns, "
          "-1 only with rv_spool_sync and when it is sent"                                                       },
     [TOPIC_WAIT_MS] = {"spool.topic.wait.ms", "spool", "60000",
-             "milliseconds that a topic may be missing before its events are set aside"                         },
+             "milliseconds that a topic may be missing, while brokers answer, before its "
+                       "events are set aside"                                                                   },
     [COMPRESSION] = {"compression.type",    "spool", "none",
              "codec of the batches: none, gzip, snappy, lz4, zstd"                                              },
     [COUNT] = {NULL,                  NULL,    NULL,         NULL                                                 },

@@ -17,6 +17,9 @@ struct look {
     uint64_t *segments; /* owned: first numbers, ascending */
     size_t segment_count;
     size_t segment_room;
+    uint64_t *gone; /* owned: entries of `refused` that went into the spool again, ascending */
+    size_t gone_count;
+    size_t gone_room;
     bool no_memory;
 };
 
@@ -81,11 +84,40 @@ static int event_take(void *ctx, const struct chain_entry *entry, struct rv_erro
     return give(k, &out, &e, ret_error);
 }
 
+/* Which entries of `refused` went into the spool again: those whose new numbers are there. */
+static int again_note(void *ctx, const struct chain_entry *entry, struct rv_error *ret_error)
+{
+    struct look *k = ctx;
+    struct again a;
+    if (!again_decode(entry->body, &a)) {
+        return RV_OK;
+    }
+    for (uint32_t i = 0; i < a.count && a.first + i < k->status.next_number; i++) {
+        if (k->gone_count == k->gone_room) {
+            size_t room = k->gone_room ? k->gone_room * 2 : 16;
+            uint64_t *more = mem_resize(k->gone, room * sizeof *more);
+            if (!more) {
+                return fail_memory(ret_error);
+            }
+            k->gone = more;
+            k->gone_room = room;
+        }
+        k->gone[k->gone_count++] = get_be64(a.entries + i * sizeof(uint64_t));
+    }
+    return RV_OK;
+}
+
 static int refusal_take(void *ctx, const struct chain_entry *entry, struct rv_error *ret_error)
 {
     struct look *k = ctx;
     struct refusal r;
     struct event e;
+    struct again a;
+    bool is_gone = k->gone_count &&
+                   bsearch(&entry->number, k->gone, k->gone_count, sizeof *k->gone, by_number);
+    if (is_gone || again_decode(entry->body, &a)) {
+        return RV_OK;
+    }
     if (refusal_decode(entry->body, &r) != OK || event_decode(r.event, &e) != OK) {
         return fail_set(ret_error, RV_E_CORRUPT, "file refused: entry %" PRIu64 " makes no sense",
                         entry->number);
@@ -147,6 +179,12 @@ static int look_at(struct look *k, struct rv_error *ret_error)
         code = file_look(k, name, CHAIN_EVENTS, is_last ? sending.vouched : k->segments[i + 1],
                          event_take, ret_error);
     }
+    int64_t bytes = k->status.bytes;
+    code = code == RV_OK ? file_look(k, "refused", CHAIN_REFUSED, 0, again_note, ret_error) : code;
+    if (k->gone_count) {
+        qsort(k->gone, k->gone_count, sizeof *k->gone, by_number);
+    }
+    k->status.bytes = bytes; /* it is looked at twice */
     return code == RV_OK ? file_look(k, "refused", CHAIN_REFUSED, 0, refusal_take, ret_error)
                          : code;
 }
@@ -166,6 +204,7 @@ int spool_show_on(struct disk disk, rv_spool_event_fn *fn, void *ctx,
     }
     k.disk.ops->finish(k.disk.ctx);
     mem_free(k.segments);
+    mem_free(k.gone);
     return code;
 }
 

@@ -17,6 +17,8 @@
  *       after it was planned
  *   S4  an event that is set aside is on the medium in `refused` before it counts as done
  *   S5  while a segment may be there by name, no event that would be its first goes into another
+ *   S6  what goes into the spool again is behind what `refused` says of it before anything else is
+ *       appended (retry.c)
  */
 #include "base/check.h"
 #include "base/mem.h"
@@ -235,9 +237,18 @@ static int refusal_take(void *ctx, const struct chain_entry *entry, struct rv_er
 {
     struct rv_spool *s = ctx;
     struct refusal r;
+    struct again again;
+    if (again_decode(entry->body, &again)) {
+        int code = again_take(s, &again, ret_error);
+        return code == RV_OK ? aside_add(s, entry->position, false, ret_error) : code;
+    }
     if (refusal_decode(entry->body, &r) != OK) {
         return fail_set(ret_error, RV_E_CORRUPT, "file %s: entry %" PRIu64 " makes no sense",
                         refused_name, entry->number);
+    }
+    int code = aside_add(s, entry->position, true, ret_error);
+    if (code != RV_OK) {
+        return code;
     }
     struct plan *p = &s->plan;
     uint64_t first = s->sending.delivered + 1;
@@ -332,7 +343,12 @@ static int directory_read(struct rv_spool *s, struct rv_error *ret_error)
         code = sending_renew(&s->sending, s->plan.event_count ? &s->plan : NULL, ret_error);
     }
     code = code == RV_OK ? refused_open(s, ret_error) : code; /* changes the plan in memory */
-    return code == RV_OK ? sender_place(s, ret_error) : code;
+    code = code == RV_OK ? sender_place(s, ret_error) : code;
+    if (code != RV_OK) {
+        return code;
+    }
+    code = again_finish(s, ret_error);
+    return code == RV_E_FULL ? RV_OK : code; /* it comes first with what is appended next (A1) */
 }
 
 static void spool_free(struct rv_spool *s)
@@ -343,6 +359,8 @@ static void spool_free(struct rv_spool *s)
     sending_close(&s->sending);
     s->disk.ops->finish(s->disk.ctx);
     mem_free(s->segments);
+    mem_free(s->asides);
+    mem_free(s->again);
     spool_settings_finish(&s->settings);
     pthread_cond_destroy(&s->appended);
     pthread_mutex_destroy(&s->lock);
@@ -447,16 +465,10 @@ static int sync_due(struct rv_spool *s, int64_t *ret_due_ms, struct rv_error *re
     return RV_OK;
 }
 
-static int append_locked(struct rv_spool *s, struct buf *entry, int64_t appended_ms,
-                         uint64_t *ret_number, struct rv_error *ret_error)
+int spool_add_locked(struct rv_spool *s, struct buf *entry, int64_t appended_ms,
+                     uint64_t *ret_number, struct rv_error *ret_error)
 {
     int64_t size = chain_entry_size(entry->len - CHAIN_HEAD_SIZE);
-    if (events_bytes(s) + refused_bytes(s) + size > s->settings.max_bytes) {
-        return fail_set(ret_error, RV_E_FULL,
-                        "spool %s is full: spool.max.bytes=%" PRId64 ", %" PRIu64 " events wait",
-                        s->settings.dir, s->settings.max_bytes,
-                        spool_next(s) - 1 - s->sending.delivered);
-    }
     int code = RV_OK;
     if (s->must_roll ||
         (s->last.next > s->last.first && s->last.end + size > s->settings.segment_bytes)) {
@@ -469,6 +481,29 @@ static int append_locked(struct rv_spool *s, struct buf *entry, int64_t appended
     }
     if (number == s->sending.delivered + 1) {
         s->oldest_ms = appended_ms;
+    }
+    *ret_number = number;
+    return RV_OK;
+}
+
+static int append_locked(struct rv_spool *s, struct buf *entry, int64_t appended_ms,
+                         uint64_t *ret_number, struct rv_error *ret_error)
+{
+    int64_t size = chain_entry_size(entry->len - CHAIN_HEAD_SIZE);
+    int code = again_finish(s, ret_error);
+    if (code != RV_OK) {
+        return code;
+    }
+    if (events_bytes(s) + refused_bytes(s) + size > s->settings.max_bytes) {
+        return fail_set(ret_error, RV_E_FULL,
+                        "spool %s is full: spool.max.bytes=%" PRId64 ", %" PRIu64 " events wait",
+                        s->settings.dir, s->settings.max_bytes,
+                        spool_next(s) - 1 - s->sending.delivered);
+    }
+    uint64_t number = 0;
+    code = spool_add_locked(s, entry, appended_ms, &number, ret_error);
+    if (code != RV_OK) {
+        return code;
     }
     int64_t due_ms;
     code = sync_due(s, &due_ms, ret_error);
@@ -571,8 +606,27 @@ int spool_refuse_locked(struct rv_spool *s, const struct refusal *r, struct rv_e
     struct buf entry = {0};
     buf_add(&entry, room, sizeof room);
     refusal_encode(r, &entry);
-    code = chain_append(&s->refused, &entry, ret_error);
+    int64_t position = s->refused.end;
+    code = aside_add(s, position, true, ret_error);
+    if (code == RV_OK) {
+        code = chain_append(&s->refused, &entry, ret_error);
+        if (code != RV_OK) {
+            s->aside_count--;
+            s->aside_open--;
+        }
+    }
     buf_finish(&entry);
+    return code;
+}
+
+int spool_refused_remove_locked(struct rv_spool *s, struct rv_error *ret_error)
+{
+    int code = file_remove(s, refused_name, ret_error);
+    code = code == RV_OK ? names_sync(s, ret_error) : code;
+    if (code == RV_OK) {
+        chain_close(&s->refused);
+        s->aside_count = 0;
+    }
     return code;
 }
 
@@ -594,7 +648,7 @@ void rv_spool_status(struct rv_spool *spool, struct rv_spool_status *ret_status)
         .events = next - 1 - spool->sending.delivered,
         .next_number = next,
         .delivered = spool->sending.delivered,
-        .refused = spool->refused.file ? spool->refused.next - spool->refused.first : 0,
+        .refused = spool->aside_open,
         .bytes = events_bytes(spool) + refused_bytes(spool) + 2 * SENDING_FILE_SIZE,
         .limit_bytes = spool->settings.max_bytes,
         .oldest_ms = spool->oldest_ms,

@@ -68,6 +68,24 @@
  * make a group read again: UPDATE rivulet_offsets SET next_offset = ..., owner_epoch =
  * owner_epoch + 1 WHERE ...; it may run meanwhile.
  *
+ * ANOTHER LOG. An offset alone does not say of which log it is. A broker that was set back to an
+ * older copy of its data has a shorter one, and gives the offsets that were read to other records;
+ * a topic that was deleted and made again begins anew. So a row has the topic's id and the leader
+ * epoch of the last record read, and before records of a partition are given out, the brokers are
+ * asked once whether they fit the log that is there (KIP-320; Metadata, and OffsetForLeaderEpoch to
+ * each broker that leads): when it is assigned, and when its position was found not to be there.
+ * Where they do not, rv_store_poll returns RV_STORE_REPLACED, with a text that says which topic and
+ * partition, what was found, and up to which offset the log is still the one that was read; nothing
+ * is given out until somebody decides: UPDATE rivulet_offsets SET next_offset = ..., leader_epoch =
+ * -1, owner_epoch = owner_epoch + 1 WHERE ... (where to go on, in the log that is there). The
+ * effects of records that are gone stay in the database: they are the service's to undo or to keep.
+ * With the option `store.replaced`=follow nobody is asked: reading goes on where the two logs part
+ * (a topic that was made again: at its start), and RV_JUMPED tells of it, `from` the stored offset.
+ * What retention or DeleteRecords took away is no other log: there `auto.offset.reset` decides, as
+ * ever. Not noticed: a log that was set back and has grown past the stored offset under the same
+ * leader epoch, as when the broker's count of epochs was set back with it; and what brokers before
+ * Kafka 2.3, or without ids of topics (before 2.8), cannot tell.
+ *
  * THE TABLE is made when it is not there, with rights to do so. On a PostgreSQL connection
  * search_path says where. Groups, and programs in other languages, may share it:
  *
@@ -79,17 +97,19 @@
  *         next_offset  BIGINT NOT NULL,    -- of the next record to read; -1: nothing is stored yet
  *         leader_epoch BIGINT NOT NULL,    -- of the record before it; -1: not known
  *         owner        TEXT   NOT NULL,    -- `client.id`, for people
+ *         topic_id     TEXT   NOT NULL DEFAULT '', -- of the topic that was read; '': not known
  *         PRIMARY KEY (group_id, topic, partition_id))
  *
- * (SQLite: owner_epoch and next_offset are NOT NULL ON CONFLICT ROLLBACK), and this is all that is
+ * (SQLite: owner_epoch and next_offset are NOT NULL ON CONFLICT ROLLBACK; a table without topic_id
+ * gets it), and this is all that is
  * done to it, partitions in the order of topic and number:
  *   - take, when partitions are assigned, in a transaction of its own: insert the row with
  *     owner_epoch 1 and next_offset -1, or raise its owner_epoch by one; read both. Then seek to
  *     next_offset.
  *   - store, in the transaction with the effects: UPDATE ... SET owner_epoch = CASE WHEN
  *     owner_epoch = mine THEN owner_epoch END, next_offset = CASE WHEN next_offset = the one before
- *     THEN the new one END, leader_epoch = ...: one who is not the owner, or missed something, sets
- *     NULL, and the database raises. (No row: it is raised by inserting NULL.)
+ *     THEN the new one END, leader_epoch = ..., topic_id = ...: one who is not the owner, or missed
+ *     something, sets NULL, and the database raises. (No row: it is raised by inserting NULL.)
  * docs/PARTS.md has the statements.
  *
  * THREADS, ERRORS, OWNERSHIP: as in rivulet.h. Client, consumer and connection are borrowed, are
@@ -114,16 +134,16 @@ enum rv_store_code {
                                  or chose this transaction to give way; RV_UNSURE: the connection is
                                  lost. rv_store_poll in either case */
     RV_STORE_FENCED = -202, /* the partition was taken over: the transaction cannot be committed */
-    RV_STORE_REPLACED = -203, /* the log is not the one that was read: its leader epochs have gone
-                                 back, as when a topic was deleted and made anew. Stays until
-                                 somebody makes the group read again (above; leader_epoch = -1) */
+    RV_STORE_REPLACED = -203, /* the log is not the one that was read (above, ANOTHER LOG). Stays
+                                 until somebody says where to go on */
 };
 
 /* Before the first rv_poll, on a consumer with `delivery` manual. Of `options`, which may be those
- * of client and consumer, it takes `group.id` (needed; the consumer's) and `client.id`. Makes the
- * table. It sets rv_consumer_on_event: use rv_store_on_event instead. No transaction may be open on
- * the connection. RV_E_OPTION, RV_E_ARGUMENT (no connection), RV_E_VERSION (built without that
- * database), RV_STORE_DATABASE. */
+ * of client and consumer, it takes `group.id` (needed; the consumer's) and `client.id`; and
+ * `store.replaced`, stop (the default) or follow (above, ANOTHER LOG), which those two do not know:
+ * it needs an array of its own. Makes the table. It sets rv_consumer_on_event: use
+ * rv_store_on_event instead. No transaction may be open on the connection. RV_E_OPTION,
+ * RV_E_ARGUMENT (no connection), RV_E_VERSION (built without that database), RV_STORE_DATABASE. */
 RV_API int rv_store_open_sqlite(struct rv_client *client, struct rv_consumer *consumer,
                                 struct sqlite3 *db, const struct rv_option *options,
                                 struct rv_store **ret_store, struct rv_error *ret_error);
@@ -139,8 +159,10 @@ RV_API void rv_store_close(struct rv_store *store);
  * First settles the last batch (above, THE RULE). After an error there are no records; call it
  * again. While the database cannot be reached it waits up to timeout_ms, the member stays in its
  * group for `max.poll.interval.ms`. RV_E_STATE: a transaction of yours is open, or in a callback.
- * RV_STORE_DATABASE, RV_STORE_FENCED (until rv_poll knows what became of the partition), and what
- * rv_poll returns. To read from elsewhere: rv_seek, between rv_store_commit and rv_store_poll. */
+ * RV_STORE_DATABASE, RV_STORE_FENCED (until rv_poll knows what became of the partition),
+ * RV_STORE_REPLACED, and what rv_poll returns; the same codes when the brokers could not be asked
+ * about a log within 5 seconds, and then the next one asks again. To read from elsewhere: rv_seek,
+ * between rv_store_commit and rv_store_poll. */
 RV_API int rv_store_poll(struct rv_store *store, int timeout_ms,
                          const struct rv_record **ret_records, size_t *ret_count,
                          struct rv_error *ret_error);

@@ -120,10 +120,11 @@ static void broker_tell(struct rv_store *s, bool last)
 
 /* ---- settling ---- */
 
-/* Further than what is stored, or back: rv_seek. */
+/* Further than what is stored, or back: rv_seek, or another log, whose offsets may be the same. */
 static bool has_moved(const struct held *h)
 {
-    return h->seen >= 0 && h->seen != h->stored;
+    return h->seen >= 0 &&
+           (h->seen != h->stored || (h->resume != HELD_NOWHERE && h->seen != h->resume));
 }
 
 static bool is_free(const struct held *h)
@@ -134,10 +135,17 @@ static bool is_free(const struct held *h)
 /* What a row said, when all of the transaction is committed. */
 static void held_take(struct held *h, const struct row *row)
 {
+    bool is_as_it_was = row->next_offset == h->stored && row->leader_epoch == h->stored_leader &&
+                        strcmp(row->topic_id, h->stored_id) == 0;
+    bool is_ours = row->next_offset == h->seen && row->leader_epoch == h->seen_leader &&
+                   strcmp(row->topic_id, h->topic_id) == 0;
+    h->checked &= !is_free(h) && row->owner_epoch == h->owner_epoch && (is_as_it_was || is_ours);
+    h->resume = h->checked && is_as_it_was ? h->resume : HELD_NOWHERE;
     h->fenced = !is_free(h) && row->owner_epoch != h->owner_epoch;
     h->owner_epoch = h->fenced ? 0 : row->owner_epoch;
     h->stored = row->next_offset;
     h->stored_leader = row->leader_epoch;
+    memcpy(h->stored_id, row->topic_id, sizeof h->stored_id);
     h->first = h->stored >= 0 ? -1 : h->first;
     h->placed = false;
 }
@@ -200,8 +208,12 @@ static int positions_settle(struct rv_store *s, struct rv_error *ret_error)
             continue;
         }
         int64_t now = assigned[i].offset;
-        int64_t place = h->stored >= 0 ? h->stored : h->first >= 0 ? h->first : RV_COMMITTED;
-        if (now != place && (place >= 0 || now >= 0)) { /* else it begins there by itself */
+        int64_t place = h->resume != HELD_NOWHERE ? h->resume
+                        : h->stored >= 0          ? h->stored
+                        : h->first >= 0           ? h->first
+                                                  : RV_COMMITTED;
+        bool is_by_itself = place == RV_COMMITTED && now < 0; /* it begins there */
+        if (now != place && !is_by_itself) {
             code = rv_seek(s->consumer, h->topic, h->partition, place, ret_error);
         }
         h->placed = code == RV_OK;
@@ -247,13 +259,15 @@ static int settle(struct rv_store *s, struct rv_error *ret_error)
         h->fenced &= !h->due;
     }
     code = code == RV_OK ? rows_settle(s, ret_error) : code;
+    code = code == RV_OK ? logs_check(s, ret_error) : code;
     return code == RV_OK ? positions_settle(s, ret_error) : code;
 }
 
 static bool all_taken(const struct rv_store *s)
 {
     for (size_t i = 0; i < s->count; i++) {
-        if (!s->items[i].owner_epoch || !s->items[i].placed) {
+        const struct held *h = &s->items[i];
+        if (!h->owner_epoch || !h->placed || !h->checked) {
             return false;
         }
     }
@@ -285,6 +299,17 @@ static void on_gone(struct rv_store *s, const struct rv_event *event)
     }
 }
 
+/* What was read may not be there any more. */
+static void on_jumped(struct rv_store *s, const struct rv_event *event)
+{
+    for (size_t i = 0; i < event->count; i++) {
+        struct held *h = held_find(s, event->partitions[i].topic, event->partitions[i].partition);
+        if (h) {
+            h->checked = false;
+        }
+    }
+}
+
 static void on_event(void *ctx, const struct rv_event *event)
 {
     struct rv_store *s = ctx;
@@ -292,6 +317,8 @@ static void on_event(void *ctx, const struct rv_event *event)
         on_assigned(s);
     } else if (event->kind == RV_REVOKED) {
         broker_tell(s, true);
+    } else if (event->kind == RV_JUMPED) {
+        on_jumped(s, event);
     }
     if (s->on_event) {
         s->on_event(s->event_ctx, event);
@@ -380,11 +407,20 @@ int rv_store_poll(struct rv_store *store, int timeout_ms, const struct rv_record
     if (held_match(s) != RV_OK) {
         return fail_memory(ret_error);
     }
+    code = logs_check(s, ret_error); /* of what was assigned meanwhile, too */
+    bool is_elsewhere = !all_taken(s);
+    code = code == RV_OK && is_elsewhere ? positions_settle(s, ret_error) : code;
+    if (code != RV_OK) {
+        return code;
+    }
     if (!all_taken(s)) {
         if (ret_error) {
             *ret_error = s->trouble;
         }
         return s->trouble.code;
+    }
+    if (is_elsewhere) {
+        return RV_OK; /* what came is not what is to be read; the next one settles the others */
     }
     s->given = count > 0;
     *ret_records = records;
@@ -397,7 +433,8 @@ int rv_store_poll(struct rv_store *store, int timeout_ms, const struct rv_record
 /* The log has grown, and its leader epochs have not gone back. */
 static bool is_same_log(const struct held *h)
 {
-    return h->seen <= h->stored || h->seen_leader < 0 || h->seen_leader >= h->stored_leader;
+    return h->seen <= h->stored || h->seen_leader < 0 || h->seen_leader >= h->stored_leader ||
+           h->resume != HELD_NOWHERE;
 }
 
 static int may_store(const struct rv_store *s, struct rv_error *ret_error)
@@ -480,7 +517,9 @@ int rv_store_commit(struct rv_store *store, struct rv_error *ret_error)
         if (has_moved(h)) {
             h->stored = h->seen;
             h->stored_leader = h->seen_leader;
+            memcpy(h->stored_id, h->topic_id, sizeof h->stored_id);
             h->first = -1;
+            h->resume = HELD_NOWHERE;
         }
     }
     s->given = false;
@@ -505,11 +544,17 @@ static int options_take(struct rv_store *s, const struct rv_option *options,
     const char *group = option_value(options, "group.id");
     const char *owner = option_value(options, "client.id");
     const char *delivery = option_value(options, "delivery");
+    const char *replaced = option_value(options, "store.replaced");
     if (!group || !group[0]) {
         return fail(ret_error, RV_E_OPTION, "store: the option group.id is not set");
     }
     if (delivery && strcmp(delivery, "manual") != 0) {
         return fail(ret_error, RV_E_OPTION, "store: the option delivery has to be manual");
+    }
+    s->follows = replaced && strcmp(replaced, "follow") == 0;
+    if (replaced && !s->follows && strcmp(replaced, "stop") != 0) {
+        return fail(ret_error, RV_E_OPTION,
+                    "store: the option store.replaced has to be stop or follow");
     }
     owner = owner ? owner : "rivulet";
     s->group = mem_dup(group, strlen(group) + 1);

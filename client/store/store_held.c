@@ -68,6 +68,7 @@ static int held_add(struct rv_store *s, const char *topic, int32_t partition,
                                 .seen = -1,
                                 .seen_leader = -1,
                                 .first = -1,
+                                .resume = HELD_NOWHERE,
                                 .told = -1};
     s->count++;
     *ret_held = &s->items[i];

@@ -69,28 +69,22 @@ static int options_split(const struct rv_option *in, struct own_options *own,
 
 /* ---- what was kept ---- */
 
-/* Milliseconds that the topic remembers removals for; -1: it is not compacted, or nobody says. */
-static int delete_retention(struct rv_view *v, int timeout_ms, int64_t *ret_ms, struct rv_error *e)
+enum { CLOCK_STEP_MS = 60000 }; /* a clock may be set back so far without more ado */
+
+int view_away_check(struct rv_view *v, int64_t away_ms, int timeout_ms, struct rv_error *e)
 {
-    struct rv_configs *configs;
-    *ret_ms = -1;
-    int code = rv_config_get(v->client, RV_TOPIC, v->topic, timeout_ms, &configs, e);
-    if (code != RV_OK) {
-        return view_is_passing(e) || code == RV_E_MEMORY ? code : RV_OK; /* may not be allowed */
+    int64_t retention_ms = -1;
+    int code = view_retention(v, timeout_ms, &retention_ms, e);
+    if (code != RV_OK || retention_ms < 0) {
+        return code;
     }
-    bool compacts = false;
-    int64_t ms = -1;
-    for (size_t i = 0; i < configs->count; i++) {
-        const struct rv_config *c = &configs->items[i];
-        if (c->value && strcmp(c->name, "cleanup.policy") == 0) {
-            compacts = strstr(c->value, "compact") != NULL;
-        } else if (c->value && strcmp(c->name, "delete.retention.ms") == 0 &&
-                   str_to_int64(str_of(c->value), &ms) != OK) {
-            ms = -1;
-        }
+    if (away_ms > retention_ms) {
+        view_rebuild_need(v,
+                          "it was away for longer than delete.retention.ms: removals may be gone");
+    } else if (away_ms < -CLOCK_STEP_MS) {
+        view_rebuild_need(v, "the clock was set back, so nobody knows for how long it was away: "
+                             "removals may be gone");
     }
-    rv_free(configs);
-    *ret_ms = compacts ? ms : -1;
     return RV_OK;
 }
 
@@ -112,13 +106,7 @@ static int kept_check(struct rv_view *v, const struct rv_topic *t, int timeout_m
             view_rebuild_need(v, "the log starts behind the stored position");
         }
     }
-    int64_t retention_ms = -1;
-    int code = delete_retention(v, timeout_ms, &retention_ms, e);
-    if (code == RV_OK && retention_ms >= 0 && v->looked_ms - s->fresh_ms > retention_ms) {
-        view_rebuild_need(v,
-                          "it was away for longer than delete.retention.ms: removals may be gone");
-    }
-    return code;
+    return view_away_check(v, v->looked_ms - s->fresh_ms, timeout_ms, e);
 }
 
 /* From the storage, or from the start. */

@@ -32,7 +32,8 @@
  * BEGINNING ANEW. A view cannot be right any more when records between its position and what is
  * there now are gone: retention or DeleteRecords moved the start of the log past it, the log was
  * cut off before it, the topic was deleted and made again, or the view was away for longer than
- * `delete.retention.ms` of a compacted topic, so that removals may be gone. It says so
+ * `delete.retention.ms` of a compacted topic (closed; or open, and nobody polled it or no broker
+ * answered), so that removals may be gone. It says so
  * (rv_view_on_rebuild, stats.rebuilds), is not complete, and reads from the start. Meanwhile what
  * it had stays readable; what did not come again is removed when it is complete. */
 #ifndef RIVULET_VIEW_H

@@ -14,11 +14,11 @@
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "base/fileio.h"
 #include "base/mem.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -361,23 +361,6 @@ static void put_all(const struct view_memory *m, struct writer *w)
     write_out(w);
 }
 
-/* The directory's entry of a renamed file. */
-static int directory_sync(const char *path, struct rv_error *e)
-{
-    char copy[PATH_MAX];
-    snprintf(copy, sizeof copy, "%s", path);
-    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0 || fsync(fd) < 0) {
-        int number = errno;
-        if (fd >= 0) {
-            close(fd);
-        }
-        return io_fail(e, "sync the directory of", path, number);
-    }
-    close(fd);
-    return RV_OK;
-}
-
 int snapshot_save(struct view_memory *m, struct rv_error *ret_error)
 {
     char beside[PATH_MAX];
@@ -395,12 +378,9 @@ int snapshot_save(struct view_memory *m, struct rv_error *ret_error)
         return io_fail(ret_error, "open", beside, number);
     }
     put_all(m, &w);
-    if (!w.error_number && fsync(w.fd) < 0) {
-        w.error_number = errno;
-    }
-    if (close(w.fd) < 0 && !w.error_number) {
-        w.error_number = errno;
-    }
+    w.error_number = w.error_number ? w.error_number : fileio_sync(w.fd);
+    int closed = fileio_close(w.fd);
+    w.error_number = w.error_number ? w.error_number : closed;
     if (!w.error_number && rename(beside, m->path) < 0) {
         w.error_number = errno;
     }
@@ -409,5 +389,8 @@ int snapshot_save(struct view_memory *m, struct rv_error *ret_error)
         unlink(beside);
         return io_fail(ret_error, "write", beside, w.error_number);
     }
-    return directory_sync(m->path, ret_error);
+    err e = fileio_sync_parent(m->path);
+    return e == OK ? RV_OK
+                   : view_fail(ret_error, RV_E_IO, "cannot sync the directory of %s: %s", m->path,
+                               err_text(e));
 }

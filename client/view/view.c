@@ -10,7 +10,8 @@
  * V3  It is complete when the positions have reached the ends that the topic had when the
  *     generation began, and a second look says that the topic is the same: it may have been made
  *     anew between the first look and the consumer's first answer.
- * V4  fresh_ms is the time before a look at the ends that the positions have reached since. */
+ * V4  fresh_ms is the time before a look at the ends that the positions have reached since.
+ * V5  A removal is read before the topic may forget it, or the generation ends: see away_check. */
 #include "client/view/view.h"
 
 #include "base/clock.h"
@@ -39,7 +40,7 @@ int view_topic_look(struct rv_view *v, int timeout_ms, struct rv_topics **ret_to
     int64_t deadline = clock_after_ms(&clock_real, timeout_ms);
     for (bool first = true;;) {
         int64_t left = deadline - clock_mono_ms(&clock_real);
-        int64_t now = clock_wall_ms(&clock_real);
+        int64_t now = clock_wall_ms(&clock_real), mono = clock_mono_ms(&clock_real);
         int code = rv_topic_describe(v->client, v->topic, left > 0 ? (int)left : 0, ret_topics, e);
         if (code != RV_OK) {
             return code;
@@ -56,6 +57,7 @@ int view_topic_look(struct rv_view *v, int timeout_ms, struct rv_topics **ret_to
         }
         if (code == RV_OK) {
             v->looked_ms = now;
+            v->looked_mono_ms = mono;
             return RV_OK;
         }
         rv_free(*ret_topics);
@@ -189,12 +191,45 @@ void view_event(void *ctx, const struct rv_event *event)
     }
 }
 
+static bool is_reached(const struct rv_view *v)
+{
+    for (size_t i = 0; i < v->state.partition_count; i++) {
+        if (v->state.positions[i].offset < v->ends[i]) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* Looks that did not come for a while, because nobody polled or no broker answered: what was
+ * removed meanwhile may be forgotten, as when it was closed. So it is when it is complete and has
+ * not reached the end since (V4). */
+static int away_check(struct rv_view *v, int64_t before_ms, int64_t before_mono_ms, int timeout_ms,
+                      struct rv_error *e)
+{
+    int64_t away_ms = v->looked_ms - before_ms;
+    int64_t mono_ms = v->looked_mono_ms - before_mono_ms;
+    int64_t since_ms = is_reached(v) ? v->ends_ms : v->state.fresh_ms;
+    int64_t behind_ms = v->is_waiting && v->state.is_complete ? v->looked_ms - since_ms : 0;
+    away_ms = away_ms > mono_ms ? away_ms : mono_ms;
+    away_ms = away_ms > behind_ms ? away_ms : behind_ms;
+    return away_ms / 2 > v->check_ms ? view_away_check(v, away_ms, timeout_ms, e) : RV_OK;
+}
+
 /* A look at the topic, and what follows from it. */
 static int view_look(struct rv_view *v, int timeout_ms, struct rv_error *e)
 {
     struct rv_topics *topics;
+    int64_t before_ms = v->looked_ms, before_mono_ms = v->looked_mono_ms;
     int code = view_topic_look(v, timeout_ms, &topics, e);
     if (code != RV_OK) {
+        return code;
+    }
+    code = v->begins ? RV_OK : away_check(v, before_ms, before_mono_ms, timeout_ms, e);
+    if (code != RV_OK) {
+        v->looked_ms = before_ms; /* the next look asks that, too */
+        v->looked_mono_ms = before_mono_ms;
+        rv_free(topics);
         return code;
     }
     const struct rv_topic *t = topics->items;
@@ -220,16 +255,6 @@ static int view_look(struct rv_view *v, int timeout_ms, struct rv_error *e)
 }
 
 /* ---- completeness ---- */
-
-static bool is_reached(const struct rv_view *v)
-{
-    for (size_t i = 0; i < v->state.partition_count; i++) {
-        if (v->state.positions[i].offset < v->ends[i]) {
-            return false;
-        }
-    }
-    return true;
-}
 
 static void entry_gone(void *ctx, const struct rv_view_entry *entry)
 {

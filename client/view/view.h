@@ -20,6 +20,7 @@ struct rv_view {
     int64_t *ends;                   /* owned; by partition: what a look at the topic found */
     int64_t ends_ms;                 /* wall time before that look */
     int64_t looked_ms;               /* likewise, before the last look */
+    int64_t looked_mono_ms;          /* the same, monotonic: wall time may jump */
     bool is_waiting;                 /* for the positions to reach `ends` */
     enum confirm confirm;            /* of V3 */
     bool begins;                     /* BEGIN */
@@ -47,6 +48,11 @@ int view_partitions_take(struct rv_view *v, const struct rv_topic *t, struct rv_
 void view_ends_take(struct rv_view *v, const struct rv_topic *t);
 /* Begins anew: another generation, from the start of `t`. */
 int view_generation_begin(struct rv_view *v, const struct rv_topic *t, struct rv_error *e);
+/* Milliseconds that the topic remembers removals for; -1: it is not compacted, or nobody says. */
+int view_retention(struct rv_view *v, int timeout_ms, int64_t *ret_ms, struct rv_error *e);
+/* Whether it was away for longer than the topic remembers removals: then it begins anew. It was
+ * `away_ms` without what was new, or nobody knows (negative: the clock was set back). */
+int view_away_check(struct rv_view *v, int64_t away_ms, int timeout_ms, struct rv_error *e);
 void view_rebuild_need(struct rv_view *v, const char *why);
 bool view_is_passing(const struct rv_error *e);           /* asking again may help */
 void view_event(void *ctx, const struct rv_event *event); /* of the consumer */

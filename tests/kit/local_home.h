@@ -4,6 +4,8 @@
  * business. */
 #pragma once
 
+#include <stdbool.h>
+
 struct local_home;
 
 /* `settings`: "name=value", a NULL ends them; may be NULL. When it returns, the broker serves. */
@@ -11,4 +13,9 @@ struct local_home *local_home_start(const char *const *settings);
 const char *local_home_address(const struct local_home *h); /* "127.0.0.1:PORT" */
 void local_home_stop(struct local_home *h);                 /* gracefully; takes a stopped one */
 void local_home_restart(struct local_home *h);              /* stopped or not */
-void local_home_destroy(struct local_home *h);              /* and its data; takes NULL */
+/* A copy of the data as they are now, and the data set back to it, as a backup is made and restored
+ * while the broker is stopped; it serves when they return. False, and nothing is done: the broker
+ * is not ours. */
+bool local_home_keep(struct local_home *h);
+bool local_home_set_back(struct local_home *h);
+void local_home_destroy(struct local_home *h); /* and its data; takes NULL */

@@ -17,13 +17,13 @@ OWNERS = [
      r"p(read|write)v?2?(64)?(v2)?|fdatasync|fsync|sync|syncfs|sync_file_range|msync|mmap(64)?|rename|renameat2?|unlink|unlinkat|remove|"
      r"f?truncate(64)?|(posix_)?fallocate(64)?|link|linkat|symlink|symlinkat|readlink|readlinkat|mkdir|mkdirat|rmdir|f?opendir|fdopendir|"
      r"readdir(64)?|(f|l)?stat(64)?|fstatat(64)?|statx|f?statvfs(64)?|access|faccessat|f?chmod|f?chown|flock|lockf|realpath|uv_fs_\w+",
-     r"broker/store/.*\.o", [
-         (r"client/spool/disk\.o", r".*"),  # the files of a spool, which is a library's own
+     r"base/fileio\.o|broker/store/.*\.o", [
+         (r"client/spool/disk\.o", r"open(64)?|unlinkat"),  # the files of a spool, which is a library's own
          (r"broker/main\.o", r"f?open(64)?"),  # the settings, before there is a store; /dev/null for standard files that are closed
          (r"broker/net/(net|listener)\.o", r"open(64)?"),  # a spare descriptor, on /dev/null
          (r"broker/server/server\.o", r"realpath"),  # the data directory's name, to show
          (r"tools/log_(dump|journal|segment|state)\.o", r"fopen(64)?|opendir|readdir(64)?|l?stat(64)?"),  # tools/log_dump.h says why
-         (r"client/view/snapshot\.o", r"open(64)?|fsync|rename|unlink"),  # the file of a view
+         (r"client/view/snapshot\.o", r"open(64)?|rename|unlink"),  # the file of a view
          (r"tools/files\.o", r"f?open(64)?|fdopen|fstat(64)?|fsync"),  # what the user names, and profiles
          (r"tools/bench_process\.o", r"fopen(64)?|opendir|readdir(64)?"),  # what /proc says of the broker
      ]),

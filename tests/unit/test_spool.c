@@ -411,6 +411,25 @@ static void a_missing_topic_holds_up_only_itself_and_not_for_ever(void **state)
     spool_rig_destroy(r);
 }
 
+/* While nobody could be asked it was not missing: a broker that comes back may not know its topics
+ * at once. */
+static void the_time_without_a_broker_does_not_count(void **state)
+{
+    (void)state;
+    struct spool_rig *r = begin_with("spool.topic.wait.ms", "5000");
+    assert_int_equal(spool_rig_append_to(r, "nowhere", 0), RV_OK);
+    assert_int_equal(spool_rig_send(r, 1000), RV_E_TIMED_OUT);
+    r->broker.is_away = true;
+    assert_int_equal(spool_rig_send(r, 3600000), RV_E_TIMED_OUT);
+    r->broker.is_away = false;
+    assert_int_equal(spool_rig_send(r, 2000), RV_E_TIMED_OUT);
+    assert_int_equal(spool_rig_status(r).refused, 0);
+    spool_broker_topic(&r->broker, "nowhere", 1);
+    send_all(r);
+    spool_rig_check(r, NULL, NULL);
+    spool_rig_destroy(r);
+}
+
 static void a_partition_that_is_not_there_is_like_a_missing_topic(void **state)
 {
     (void)state;
@@ -424,6 +443,40 @@ static void a_partition_that_is_not_there_is_like_a_missing_topic(void **state)
     assert_int_equal(spool_rig_status(r).refused, 1);
     spool_rig_check(r, NULL, NULL);
     spool_rig_destroy(r);
+}
+
+struct shown {
+    int waiting, aside;
+    uint64_t last;
+    char topic[32];
+    size_t headers;
+    char why[250];
+};
+
+static void show_one(void *ctx, const struct rv_spool_event *e)
+{
+    struct shown *s = ctx;
+    if (e->code == RV_OK) {
+        assert_true(e->number > s->last);
+        s->last = e->number;
+        s->waiting++;
+        s->headers += e->message.header_count;
+        snprintf(s->topic, sizeof s->topic, "%s", e->message.topic);
+    } else {
+        s->aside++;
+        snprintf(s->why, sizeof s->why, "%s", e->why);
+    }
+}
+
+/* ---- again ---- */
+
+static void retry(struct spool_rig *r, const char *topic, bool with_unsure, uint64_t expected)
+{
+    uint64_t count = 99;
+    if (rv_spool_retry(r->spool, topic, with_unsure, &count, &r->error) != RV_OK) {
+        fail_msg("%s", r->error.text);
+    }
+    assert_int_equal(count, expected);
 }
 
 static void what_nobody_can_know_is_set_aside_unsure(void **state)
@@ -449,7 +502,119 @@ static void what_nobody_can_know_is_set_aside_unsure(void **state)
     append_some(r, 12);
     send_all(r);
     spool_rig_check(r, NULL, NULL);
+    retry(r, NULL, false, 0); /* they may be there */
+    retry(r, NULL, true, 5);
+    assert_int_equal(spool_rig_status(r).events, 5);
     spool_rig_destroy(r);
+}
+
+static void what_was_set_aside_is_sent_again_once(void **state)
+{
+    (void)state;
+    struct spool_rig *r = begin();
+    struct disk disk = spool_disk(r->store);
+    struct disk_file *file;
+    r->broker.bad_code = KERR_INVALID_RECORD;
+    retry(r, NULL, true, 0);
+    append_some(r, 40);
+    send_all(r);
+    assert_int_equal(spool_rig_status(r).refused, 4);
+    append_some(r, 5); /* they wait, and are sent before */
+    retry(r, NULL, false, 4);
+    assert_int_equal(spool_rig_status(r).refused, 0);
+    assert_int_equal(spool_rig_status(r).events, 9);
+    assert_int_equal(disk.ops->open(disk.ctx, "refused", DISK_READ, &file), ERR_NOT_FOUND);
+    send_all(r); /* the cause is still there */
+    assert_int_equal(spool_rig_status(r).refused, 4);
+    r->broker.bad_code = 0;
+    for (int i = 0; i < 2; i++) {
+        retry(r, NULL, false, i == 0 ? 4 : 0);
+        send_all(r);
+        spool_rig_close(r);
+        reopen(r);
+    }
+    for (uint64_t n = 1; n < r->next; n++) {
+        assert_int_equal(spool_broker_count(&r->broker, n), 1);
+    }
+    assert_int_equal(spool_broker_total(&r->broker), 45);
+    spool_rig_destroy(r);
+}
+
+/* The rest stays set aside, and is still known after a restart. */
+static void one_topic_is_sent_again_alone(void **state)
+{
+    (void)state;
+    struct spool_rig *r = begin_with("spool.topic.wait.ms", "0");
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(spool_rig_append_to(r, i % 2 ? "x" : "y", 0), RV_OK);
+    }
+    send_all(r);
+    assert_int_equal(spool_rig_status(r).refused, 6);
+    spool_broker_topic(&r->broker, "x", 1);
+    retry(r, "x", false, 3);
+    retry(r, "x", false, 0);
+    retry(r, "nothing", false, 0);
+    for (int i = 0; i < 2; i++) {
+        struct shown shown = {0};
+        struct rv_spool_status st;
+        assert_int_equal(spool_rig_status(r).refused, 3);
+        assert_int_equal(spool_show_on(spool_disk(r->store), show_one, &shown, &st, &r->error),
+                         RV_OK);
+        assert_int_equal(shown.aside, 3);
+        assert_int_equal(st.refused, 3);
+        assert_int_equal(st.bytes, spool_rig_status(r).bytes);
+        spool_rig_close(r);
+        reopen(r);
+    }
+    send_all(r);
+    for (uint64_t n = 1; n <= 6; n++) {
+        assert_int_equal(spool_broker_count(&r->broker, n), n % 2 == 0);
+    }
+    spool_broker_topic(&r->broker, "y", 1);
+    retry(r, NULL, false, 3);
+    send_all(r);
+    assert_int_equal(spool_broker_total(&r->broker), 6);
+    assert_int_equal(spool_rig_status(r).refused, 0);
+    spool_rig_destroy(r);
+}
+
+/* The disk is full at an operation: false when that was not with one of three in the spool. What is
+ * missing comes before anything else. */
+static bool room_is_missing_at(uint64_t operation)
+{
+    struct spool_rig *r = begin_with("spool.topic.wait.ms", "0");
+    for (int i = 0; i < 3; i++) {
+        assert_int_equal(spool_rig_append_to(r, "x", 0), RV_OK);
+    }
+    send_all(r);
+    spool_broker_topic(&r->broker, "x", 1);
+    sim_store_count_from_zero(r->store);
+    sim_store_fail_at(r->store, operation, ERR_NO_SPACE);
+    int code = rv_spool_retry(r->spool, NULL, false, NULL, &r->error);
+    bool is_one = code == RV_E_FULL && spool_rig_status(r).events == 1;
+    if (is_one) {
+        assert_int_equal(spool_rig_append_to(r, "x", 0), RV_OK);
+        assert_int_equal(spool_rig_status(r).events, 4);
+        send_all(r);
+        for (uint64_t n = 1; n <= 4; n++) {
+            assert_int_equal(r->broker.places[4].numbers[n - 1], n);
+        }
+        assert_int_equal(spool_broker_total(&r->broker), 4);
+    } else {
+        spool_rig_crash(r, SIM_KILL); /* what failed may not be closed well */
+    }
+    spool_rig_destroy(r);
+    return is_one;
+}
+
+static void what_found_no_room_comes_first_when_there_is_some(void **state)
+{
+    (void)state;
+    int times = 0;
+    for (uint64_t operation = 0; operation < 60; operation++) {
+        times += room_is_missing_at(operation);
+    }
+    assert_true(times > 0);
 }
 
 static void the_callback_may_append(void **state)
@@ -468,29 +633,6 @@ static void the_callback_may_append(void **state)
 }
 
 /* ---- what is shown ---- */
-
-struct shown {
-    int waiting, aside;
-    uint64_t last;
-    char topic[32];
-    size_t headers;
-    char why[250];
-};
-
-static void show_one(void *ctx, const struct rv_spool_event *e)
-{
-    struct shown *s = ctx;
-    if (e->code == RV_OK) {
-        assert_true(e->number > s->last);
-        s->last = e->number;
-        s->waiting++;
-        s->headers += e->message.header_count;
-        snprintf(s->topic, sizeof s->topic, "%s", e->message.topic);
-    } else {
-        s->aside++;
-        snprintf(s->why, sizeof s->why, "%s", e->why);
-    }
-}
 
 static void it_can_be_looked_at_while_it_is_open(void **state)
 {
@@ -666,8 +808,12 @@ int main(void)
         cmocka_unit_test(batches_that_are_too_large_are_split),
         cmocka_unit_test(what_is_not_allowed_is_set_aside_whole),
         cmocka_unit_test(a_missing_topic_holds_up_only_itself_and_not_for_ever),
+        cmocka_unit_test(the_time_without_a_broker_does_not_count),
         cmocka_unit_test(a_partition_that_is_not_there_is_like_a_missing_topic),
         cmocka_unit_test(what_nobody_can_know_is_set_aside_unsure),
+        cmocka_unit_test(what_was_set_aside_is_sent_again_once),
+        cmocka_unit_test(one_topic_is_sent_again_alone),
+        cmocka_unit_test(what_found_no_room_comes_first_when_there_is_some),
         cmocka_unit_test(the_callback_may_append),
         cmocka_unit_test(it_can_be_looked_at_while_it_is_open),
         cmocka_unit_test(every_flipped_byte_is_noticed_or_harmless),

@@ -103,15 +103,8 @@ static void scenario(struct spool_rig *r)
     }
 }
 
-/* False: the fault did not come to pass, the scenario has fewer operations. */
-static bool run(uint64_t seed, enum fault fault, uint64_t operation, enum sim_cut end)
+static void fault_at(struct spool_rig *r, enum fault fault, uint64_t operation)
 {
-    struct spool_rig *r = spool_rig_create(seed);
-    struct aside *aside = calloc(1, sizeof *aside);
-    spool_rig_option(r, "spool.segment.bytes", "4096");
-    r->broker.lose_answer = r->broker.lose_request = 25;
-    r->broker.bad_code = KERR_INVALID_RECORD;
-    r->broker.most = seed % 3 ? 0 : 2;
     switch (fault) {
     case FAULT_IO: sim_store_fail_at(r->store, operation, ERR_IO); break;
     case FAULT_FULL: sim_store_fail_at(r->store, operation, ERR_NO_SPACE); break;
@@ -121,6 +114,18 @@ static bool run(uint64_t seed, enum fault fault, uint64_t operation, enum sim_cu
     case FAULT_NONE:
     case FAULT_COUNT: break;
     }
+}
+
+/* False: the fault did not come to pass, the scenario has fewer operations. */
+static bool run(uint64_t seed, enum fault fault, uint64_t operation, enum sim_cut end)
+{
+    struct spool_rig *r = spool_rig_create(seed);
+    struct aside *aside = calloc(1, sizeof *aside);
+    spool_rig_option(r, "spool.segment.bytes", "4096");
+    r->broker.lose_answer = r->broker.lose_request = 25;
+    r->broker.bad_code = KERR_INVALID_RECORD;
+    r->broker.most = seed % 3 ? 0 : 2;
+    fault_at(r, fault, operation);
     scenario(r);
     bool happened = sim_store_fault_op(r->store) != SIM_OP_COUNT;
     spool_rig_crash(r, end);
@@ -276,6 +281,74 @@ static void what_was_set_aside_stays_there(void **state)
     }
 }
 
+/* Three events are set aside, and go into the spool again, with a fault at an operation of that; the
+ * program goes on, and ends. Whatever was done when: each event is stored once, or is set aside.
+ * False: the fault did not come to pass. */
+static bool send_again(uint64_t seed, enum fault fault, uint64_t operation, enum sim_cut end)
+{
+    struct spool_rig *r = spool_rig_create(seed);
+    struct aside *aside = calloc(1, sizeof *aside);
+    struct rv_spool_status st;
+    spool_rig_option(r, "spool.segment.bytes", "4096");
+    spool_rig_option(r, "spool.topic.wait.ms", "0");
+    assert_int_equal(spool_rig_open(r), RV_OK);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(spool_rig_append_to(r, i % 3 ? "nowhere" : "b", 900), RV_OK);
+    }
+    assert_int_equal(spool_rig_send(r, SEND_MS), RV_OK);
+    spool_broker_topic(&r->broker, "nowhere", 1);
+    sim_store_count_from_zero(r->store);
+    fault_at(r, fault, operation);
+    for (int i = 0; i < 2; i++) {
+        if (is_open(r)) {
+            int code = rv_spool_retry(r->spool, NULL, false, NULL, &r->error);
+            assert_int_not_equal(code, RV_E_CORRUPT);
+            code = code == RV_OK || code == RV_E_FULL
+                       ? spool_rig_append_to(r, i ? "b" : "nowhere", 900)
+                       : code;
+            if (code != RV_OK && code != RV_E_FULL) {
+                again(r);
+            }
+        }
+    }
+    bool happened = sim_store_fault_op(r->store) != SIM_OP_COUNT;
+    spool_rig_crash(r, end);
+    sim_store_count_from_zero(r->store);
+    if (!is_open(r) || spool_rig_send(r, SEND_MS) != RV_OK) {
+        fail_msg("at the end: %s", r->error.text);
+    }
+    assert_int_equal(spool_show_on(spool_disk(r->store), aside_one, aside, &st, &r->error), RV_OK);
+    for (uint64_t n = 1; n < r->next; n++) {
+        int times = spool_broker_count(&r->broker, n) + aside->times[n];
+        if (times > 1 || (times == 0 && r->promised[n])) {
+            fail_msg("event %llu: stored %d times, set aside %d times", (unsigned long long)n,
+                     spool_broker_count(&r->broker, n), (int)aside->times[n]);
+        }
+    }
+    spool_rig_destroy(r);
+    free(aside);
+    return happened;
+}
+
+static void what_goes_again_is_never_twice_and_never_lost(void **state)
+{
+    (void)state;
+    static const enum sim_cut ends[] = {SIM_KILL, SIM_CUT_LOSE, SIM_CUT_TEAR};
+    for (enum fault fault = FAULT_IO; fault < FAULT_COUNT; fault++) {
+        for (uint64_t seed = 1; seed <= 3; seed++) {
+            uint64_t operation = 0;
+            for (bool happened = true; happened; operation++) {
+                at(seed, fault, operation);
+                happened = false;
+                for (int i = 0; i < 3; i++) {
+                    happened |= send_again(seed, fault, operation, ends[i]);
+                }
+            }
+            assert_true(operation > 15);
+        }
+    }
+}
+
 static void without_a_fault_it_works(void **state)
 {
     (void)state;
@@ -320,6 +393,7 @@ int main(void)
         cmocka_unit_test(a_new_file_is_there_by_name_before_it_is_used),
         cmocka_unit_test(a_file_that_could_not_be_begun_is_begun_later),
         cmocka_unit_test(what_was_set_aside_stays_there),
+        cmocka_unit_test(what_goes_again_is_never_twice_and_never_lost),
         cmocka_unit_test(without_a_fault_it_works),
         cmocka_unit_test(every_operation_may_fail),
         cmocka_unit_test(every_operation_may_find_the_disk_full),
