@@ -29,7 +29,7 @@
 enum {
     HOST_SIZE = 31,
     SPACE_SIZE = 12,
-    IDLE_LEAST_MS = 1000, /* that a relay may take between two statements */
+    IDLE_LEAST_MS = 5000, /* that a relay may take between two statements */
 };
 
 void owner_init(char owner[OWNER_SIZE])
@@ -96,12 +96,13 @@ static err lock_take(struct rv_outbox *o, int64_t epoch) /* not having it is no 
     return OUTBOX_EXEC(o, "SELECT pg_try_advisory_lock(" LOCK_KEY ")", NULL, sql_number(epoch));
 }
 
-static void lock_drop(struct rv_outbox *o)
+static err lock_drop(struct rv_outbox *o) /* of the last time that the lease was ours */
 {
-    if (o->locked >= 0 && sql_is_postgres(&o->sql)) { /* a lost connection has none */
-        OUTBOX_EXEC(o, "SELECT pg_advisory_unlock(" LOCK_KEY ")", NULL, sql_number(o->locked));
-    }
+    int64_t epoch = o->locked;
     o->locked = -1;
+    return epoch >= 0
+               ? OUTBOX_EXEC(o, "SELECT pg_advisory_unlock(" LOCK_KEY ")", NULL, sql_number(epoch))
+               : OK;
 }
 
 static err lock_look(struct rv_outbox *o, int64_t epoch, bool *ret_is_held)
@@ -153,8 +154,9 @@ static err take_body(struct rv_outbox *o, void *ctx)
                          "RETURNING epoch",
                          params, 3, outbox_take_number, &epoch);
     if (e == OK && epoch >= 0 && sql_is_postgres(&o->sql)) {
-        o->locked = epoch; /* also where what comes fails: it is let go */
         e = lock_take(o, epoch);
+        e = e == OK ? lock_drop(o) : e;
+        o->locked = e == OK ? epoch : o->locked;
     }
     o->relay->epoch = epoch;
     return e;
@@ -166,7 +168,6 @@ err lease_take(struct rv_outbox *o)
     struct lease_now now = {.mine = o->owner};
     int64_t began_ms = clock_mono_ms(&clock_real);
     const struct sql_value owner = sql_text(str_of(o->owner));
-    lock_drop(o);
     err e = outbox_query(o,
                          "SELECT format, epoch, CASE WHEN owner = $1 OR until_ms < ~ THEN 1 ELSE 0 "
                          "END, owner FROM @_relay WHERE id = 1",
@@ -220,5 +221,5 @@ void outbox_relay_release(struct rv_outbox *o)
         OUTBOX_EXEC(o, "UPDATE @_relay SET until_ms = 0 WHERE id = 1 AND owner = $1 AND epoch = $2",
                     NULL, sql_text(str_of(o->owner)), sql_number(o->relay->epoch));
     }
-    lock_drop(o);
+    lock_drop(o); /* where that fails, the connection is lost, and has none */
 }

@@ -14,8 +14,9 @@ static const struct rv_option_info about[] = {
     {"outbox.table",         "outbox", "rivulet_outbox",
      "name of the table, with which those of the others begin: letters, digits and _"     },
     {"outbox.lease.ms",      "outbox", "20000",
-     "milliseconds after which another relay takes over from one that says nothing; half of it is "
-     "how long one attempt to send may take"                                              },
+     "milliseconds after which another relay takes over from one that says nothing and may still "
+     "be "
+     "there; half of it is how long one attempt to send may take"                         },
     {"outbox.batch.records", "outbox", "1000",           "records in a batch at most"     },
     {"outbox.batch.bytes",   "outbox", "900000",
      "bytes of a batch at most, unless a single record is larger"                         },
@@ -197,8 +198,8 @@ bool outbox_is_topic_name(struct str name)
 {
     static const char letters[] =
         "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
-    bool good = name.len > 0 && name.len < 250 && !str_eq(name, STR(".")) &&
-                !str_eq(name, STR(".."));
+    bool good =
+        name.len > 0 && name.len < 250 && !str_eq(name, STR(".")) && !str_eq(name, STR(".."));
     for (size_t i = 0; good && i < name.len; i++) {
         good = memchr(letters, name.ptr[i], sizeof letters - 1) != NULL;
     }

@@ -251,8 +251,8 @@ static err turn(struct rv_outbox *o)
             return e;
         }
         e = seal_take_over(o);
-    } else if (e == OK && (r->purge_ms == 0 ||
-                           now_ms - r->leased_ms >= o->numbers[OUTBOX_LEASE_MS] / 2)) {
+    } else if (e == OK &&
+               (r->purge_ms == 0 || now_ms - r->leased_ms >= o->numbers[OUTBOX_LEASE_MS] / 2)) {
         e = outbox_transaction(o, renew_body, NULL);
     }
     if (e == OK && now_ms - r->looked_ms >= o->numbers[OUTBOX_RETRY_MS]) {

@@ -80,9 +80,11 @@ static err page_read(struct rv_outbox *o, int64_t after_seq, struct page *p)
     p->count = 0;
     return outbox_query(
         o,
-        "SELECT r.id, CAST(r.topic AS TEXT), CAST(CASE WHEN length(r.key) <= $3 THEN r.key END AS #), "
+        "SELECT r.id, CAST(r.topic AS TEXT), CAST(CASE WHEN length(r.key) <= $3 THEN r.key END AS "
+        "#), "
         "CAST(CASE WHEN p.size <= $3 THEN r.value END AS #), CAST(CASE WHEN p.size <= $3 THEN "
-        "r.headers END AS TEXT), CAST(r.timestamp_ms AS BIGINT), r.seq, CASE WHEN p.size > $3 THEN 1 ELSE 0 END, CASE WHEN EXISTS "
+        "r.headers END AS TEXT), CAST(r.timestamp_ms AS BIGINT), r.seq, CASE WHEN p.size > $3 THEN "
+        "1 ELSE 0 END, CASE WHEN EXISTS "
         "(SELECT 1 FROM @_wait w WHERE w.topic = r.topic AND (w.scope = 'topic' OR (w.scope = "
         "'key' AND w.key = CAST(r.key AS #)))) THEN 1 ELSE 0 END FROM (SELECT id, size, "
         "CAST(sum(size) OVER (ORDER BY seq) AS BIGINT) - size AS before FROM (SELECT id, seq, "

@@ -54,9 +54,9 @@ struct sealed_batch {
     const void *bytes;      /* the record batch, which says all this too; borrowed */
     size_t size;            /* bytes */
     bool unsure;            /* in and out: an attempt may have stored it */
-    int64_t looked_offset;  /* in and out: it is not before that, as far as that was there; 0: nobody
+    int64_t looked_offset; /* in and out: it is not before that, as far as that was there; 0: nobody
                                has looked. Where a look is cut short, the next one goes on there */
-    bool looked_past_gap;   /* in and out: some of it was not there */
+    bool looked_past_gap;  /* in and out: some of it was not there */
 
     /* what became of it, by sealed_send */
     enum sealed_fate fate;

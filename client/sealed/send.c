@@ -109,8 +109,7 @@ static bool parcel_fill(const struct parcel *p, struct arena *a, struct produce_
 {
     r->topics = wire_array(a, &produce_request_topic_table, (int32_t)(p->count - p->first));
     r->topics_count = 0;
-    for (size_t i = p->first; r->topics && i < p->count;
-         i = parcel_next(p, i + 1, NULL)) {
+    for (size_t i = p->first; r->topics && i < p->count; i = parcel_next(p, i + 1, NULL)) {
         if (parcel_has_topic_before(p, i)) {
             continue;
         }

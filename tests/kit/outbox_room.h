@@ -39,7 +39,7 @@ static inline void room_end(struct room *r)
 }
 
 static inline void topic_make(struct room *r, const char *name, const struct rv_option *configs,
-                       char topic[64])
+                              char topic[64])
 {
     struct rv_error e = {0};
     snprintf(topic, 64, "%s-%s", name, r->w->server ? "postgres" : "sqlite");

@@ -117,8 +117,8 @@ static void test_a_relay_stopped_in_a_transaction_does_not_stop_the_next_one(voi
     pid_t pid = 0;
     for (int at = 1; pid == 0; at++) {
         int code;
-        pid = relay_fork(r.w, &(struct steps){
-                                  .at = at, .signal = SIGSTOP, .in_transactions = true});
+        pid =
+            relay_fork(r.w, &(struct steps){.at = at, .signal = SIGSTOP, .in_transactions = true});
         check(waitpid(pid, &code, WUNTRACED) == pid);
         assert_true(WIFSTOPPED(code));
         if (outbox_number(&r.conns[1], "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle "

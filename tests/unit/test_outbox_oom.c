@@ -98,12 +98,12 @@ static void service_open(struct service *s, const char *address)
     while (again(rv_client_open(options, &s->client, &e), &e)) {
         assert_null(s->client);
     }
-    while (again(rv_outbox_open_sqlite(
-                     s->db.sql.connection,
-                     RV_OPTIONS({"outbox.batch.records", "2"}, {"outbox.poll.ms", "1"},
-                                {"outbox.retry.ms", "1"}),
-                     &s->outbox, &e),
-                 &e)) {
+    while (
+        again(rv_outbox_open_sqlite(s->db.sql.connection,
+                                    RV_OPTIONS({"outbox.batch.records", "2"},
+                                               {"outbox.poll.ms", "1"}, {"outbox.retry.ms", "1"}),
+                                    &s->outbox, &e),
+              &e)) {
         assert_null(s->outbox);
     }
     while (again(rv_outbox_init(s->outbox, &e), &e)) {

@@ -105,9 +105,9 @@ static bool run(const struct child_home *broker, struct rv_client *reader, const
     int32_t partitions = -1;
     assert_int_equal(rv_topic_create(reader, topic, PARTITIONS, NULL, PATIENCE_MS, &e), RV_OK);
     until = clock_mono_ms(&clock_real) + PATIENCE_MS;
-    const struct rv_option *options = RV_OPTIONS({"bootstrap.servers", broker->address},
-                                                 {"retry.backoff.ms", "1"},
-                                                 {"reconnect.backoff.ms", "1"});
+    const struct rv_option *options =
+        RV_OPTIONS({"bootstrap.servers", broker->address}, {"retry.backoff.ms", "1"},
+                   {"reconnect.backoff.ms", "1"});
     long alive = mem_alive();
     mem_fail_at(k);
     while (again(rv_client_open(options, &client, &e), &e)) {
