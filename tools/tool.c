@@ -296,7 +296,7 @@ int tool_connect(struct tool *t, const char *brokers, struct rv_client **ret_cli
     if (tool_has(t, 'v')) {
         rv_client_on_log(*ret_client, on_log, NULL);
     }
-    if (rv_client_connect(*ret_client, t->timeout_ms, &e) != RV_OK) {
+    if (!verb_is_patient(t->verb) && rv_client_connect(*ret_client, t->timeout_ms, &e) != RV_OK) {
         struct tool other = *t;
         other.brokers = brokers ? brokers : t->brokers;
         code = tool_failed(&other, &e);

@@ -65,7 +65,8 @@ const char *tool_option_value(const struct tool *t, const char *name);
 
 /* Finds out the options of the client library: profile, environment, command line. */
 int tool_options(struct tool *t);
-/* A client with them; `brokers` (NULL: t->brokers) are asked once around whether they are there. */
+/* A client with them; `brokers` (NULL: t->brokers) are asked once around whether they are there,
+ * unless the verb is one that waits for them. */
 int tool_connect(struct tool *t, const char *brokers, struct rv_client **ret_client);
 /* profile.c: NAME.properties into t->options. `must` : it has to be there. */
 int profile_read(struct tool *t, const char *name, bool must);

@@ -211,8 +211,9 @@ const struct tool_verb verbs[] = {
      "`rivulet outbox settle`. Exit code 1 when there is such trouble.", NULL, verb_outbox_show},
     {"outbox run", "DB", 1, 1, "7c", false, "publish what is committed to an outbox, and go on", "{\"published\"}, when it ends",
      OUTBOX_DB "Several may run on one outbox: one works, the others take over. It goes on until Ctrl-C or SIGTERM, through restarts of the database and the "
-     "broker; what it meets is said on standard error.\n\n"
-     "OPTIONS OF THE RELAY: outbox.lease.ms (20000), how long after a relay's death another takes over; outbox.batch.records (1000) and "
+     "broker, and waits for a broker that is not there yet; what it meets is said on standard error.\n\n"
+     "OPTIONS OF THE RELAY: outbox.lease.ms (20000; 100 to 86400000), how long after the last sign of another relay this one takes over where it cannot "
+     "know that it is gone, twice as long as an attempt to send may take; outbox.batch.records (1000) and "
      "outbox.batch.bytes (900000), of a batch at most; outbox.keep.ms (0), how long published rows are kept; outbox.poll.ms (1000), between two "
      "looks when nothing tells of rows; outbox.retry.ms (5000), between two looks for a topic that was not there.",
      "rivulet outbox run sqlite:/var/lib/users/users.db -b broker:9092\nrivulet outbox run postgresql://users@/users -c outbox.keep.ms=86400000",
@@ -234,6 +235,16 @@ const struct tool_verb verbs[] = {
     {0},
 };
 /* clang-format on */
+
+bool verb_is_patient(const struct tool_verb *v)
+{
+#ifdef TOOL_HAS_OUTBOX
+    return v->run == verb_outbox_run;
+#else
+    (void)v;
+    return false;
+#endif
+}
 
 const struct tool_option *option_of(const struct tool_verb *v, char letter)
 {

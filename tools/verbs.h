@@ -38,6 +38,10 @@ struct tool_verb {
 };
 
 extern const struct tool_verb verbs[]; /* ends with a NULL name */
+
+/* It goes on when the broker goes away, and so begins without one: a service manager may start both
+ * at once. */
+bool verb_is_patient(const struct tool_verb *v);
 extern const struct tool_option
     options[]; /* likewise; rows with `of` stand before their general row */
 

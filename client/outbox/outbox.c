@@ -3,13 +3,10 @@
 
 #include "base/check.h"
 #include "base/mem.h"
-#include "base/rand.h"
 #include "client/outbox/headers.h"
 #include "client/sealed/fail.h"
 
-#include <limits.h>
 #include <stdio.h>
-#include <unistd.h>
 
 /* ---- options ---- */
 
@@ -17,8 +14,9 @@ static const struct rv_option_info about[] = {
     {"outbox.table",         "outbox", "rivulet_outbox",
      "name of the table, with which those of the others begin: letters, digits and _"     },
     {"outbox.lease.ms",      "outbox", "20000",
-     "milliseconds after which another relay takes over from one that says nothing; half of it is "
-     "how long one attempt to send may take"                                              },
+     "milliseconds after which another relay takes over from one that says nothing and may still "
+     "be "
+     "there; half of it is how long one attempt to send may take"                         },
     {"outbox.batch.records", "outbox", "1000",           "records in a batch at most"     },
     {"outbox.batch.bytes",   "outbox", "900000",
      "bytes of a batch at most, unless a single record is larger"                         },
@@ -103,8 +101,6 @@ static int options_take(struct rv_outbox *o, const struct rv_option *options,
 static int open(const struct sql *sql, err e, const struct rv_option *options,
                 struct rv_outbox **ret_outbox, struct rv_error *ret_error)
 {
-    char host[HOST_NAME_MAX + 1] = "";
-    uint64_t number;
     if (e != OK) {
         return e == ERR_UNSUPPORTED ? fail_set(ret_error, RV_E_VERSION,
                                                "outbox: built, or linked, without this database")
@@ -120,10 +116,8 @@ static int open(const struct sql *sql, err e, const struct rv_option *options,
         mem_free(o);
         return code;
     }
-    rand_system(&number, sizeof number);
-    gethostname(host, sizeof host - 1); /* without a name there is the number */
-    snprintf(o->owner, sizeof o->owner, "%.30s/%d/%016llx", host, (int)getpid(),
-             (unsigned long long)number);
+    owner_init(o->owner);
+    o->locked = -1;
     *ret_outbox = o;
     return RV_OK;
 }
@@ -200,11 +194,16 @@ int rv_outbox_init(struct rv_outbox *o, struct rv_error *ret_error)
 
 /* ---- adding ---- */
 
-static bool is_topic_name(const char *name)
+bool outbox_is_topic_name(struct str name)
 {
-    size_t size = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-");
-    return size > 0 && size < 250 && !name[size] && strcmp(name, ".") != 0 &&
-           strcmp(name, "..") != 0;
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    bool good =
+        name.len > 0 && name.len < 250 && !str_eq(name, STR(".")) && !str_eq(name, STR(".."));
+    for (size_t i = 0; good && i < name.len; i++) {
+        good = memchr(letters, name.ptr[i], sizeof letters - 1) != NULL;
+    }
+    return good;
 }
 
 static struct bytes bytes_of(struct rv_bytes b)
@@ -215,7 +214,7 @@ static struct bytes bytes_of(struct rv_bytes b)
 int rv_outbox_add(struct rv_outbox *o, const struct rv_message *m, struct rv_error *ret_error)
 {
     struct buf headers = {0};
-    if (!m->topic || !is_topic_name(m->topic)) {
+    if (!m->topic || !outbox_is_topic_name(str_of(m->topic))) {
         return fail_set(ret_error, RV_E_ARGUMENT, "outbox: '%s' is not a topic's name",
                         m->topic ? m->topic : "");
     }

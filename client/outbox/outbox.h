@@ -31,7 +31,8 @@ struct rv_outbox {
     struct sql sql;                  /* the caller's connection */
     char table[TABLE_SIZE];          /* letters, digits and _ */
     int64_t numbers[OUTBOX_NUMBERS]; /* of the options */
-    char owner[OWNER_SIZE];          /* how the lease names us: host, process, a random number */
+    char owner[OWNER_SIZE];          /* how the lease names us */
+    int64_t locked;                  /* PostgreSQL: epoch whose lock the session has; -1 */
     struct relay *relay;             /* owned; NULL: has not relayed yet, or begins anew */
 };
 
@@ -61,10 +62,18 @@ err outbox_take_number(void *ctx, const struct sql_value *row, size_t count);
 /* A transaction of ours around `body`; what `body` says comes back, and OK is a commit. */
 err outbox_transaction(struct rv_outbox *o, err (*body)(struct rv_outbox *o, void *ctx), void *ctx);
 
+/* What Kafka takes for a topic's name. */
+bool outbox_is_topic_name(struct str name);
+
 /* In a transaction: the rows of a batch are published. */
 err outbox_rows_done(struct rv_outbox *o, int64_t batch, int64_t *ret_rows);
 
 /* ---- relay.c ---- */
 
-void outbox_relay_forget(struct rv_outbox *o);  /* frees what a relay has in memory */
+void outbox_relay_forget(struct rv_outbox *o); /* frees what a relay has in memory */
+
+/* ---- lease.c ---- */
+
+void owner_init(char owner[OWNER_SIZE]);
+bool owner_is_gone(const char *mine, struct str other);
 void outbox_relay_release(struct rv_outbox *o); /* gives the lease back, as far as that goes */

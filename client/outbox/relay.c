@@ -21,9 +21,8 @@
  *       for it.
  *   O5  What is in memory follows what is committed: after an error it is forgotten.
  *
- * The lease is one row: who, epoch, until when by the database's clock. Taking it raises the epoch,
- * also for one who had it. People who change something take it away (people.c). It only saves work
- * and keeps the order; that nothing is stored twice rests on O1.
+ * The lease is one row: who, epoch, until when by the database's clock (lease.c). Taking it raises
+ * the epoch, also for one who had it. People who change something take it away (people.c).
  *
  * What is left: a relay that is stopped between its last look at the clock (send_open) and its
  * write to the socket, whose batch the next relay sees refused and unseals, and whose own attempt
@@ -43,6 +42,8 @@ enum {
     TURN_BYTES_MAX = 128 << 20, /* of memory for what one turn reads */
     PAUSE_MS = 50,              /* after a turn in which the broker had trouble; doubles, up to */
     PAUSE_MAX_MS = 1000,
+    PURGE_MS = 10000,   /* between two looks for rows whose time is over */
+    PURGE_ROWS = 10000, /* that go in one transaction */
 };
 
 /* ---- memory ---- */
@@ -125,6 +126,11 @@ bool relay_is_refusal_of_topic(int code)
            code == KERR_TOPIC_AUTHORIZATION_FAILED;
 }
 
+bool relay_is_refusal_of_all(int code)
+{
+    return code == KERR_CLUSTER_AUTHORIZATION_FAILED || code == KERR_UNSUPPORTED_VERSION;
+}
+
 /* ---- lanes ---- */
 
 enum { LANE_KEY_SIZE = 280 };
@@ -135,14 +141,18 @@ static struct str lane_key(struct str topic, int32_t partition, char text[LANE_K
     return (struct str){text, (size_t)size < LANE_KEY_SIZE ? (size_t)size : LANE_KEY_SIZE - 1};
 }
 
+/* Of an identity that a relay before us has used nothing is taken over: what is committed may be
+ * older than what was sent (a restored backup, a replica that lacks the last commits), and then the
+ * broker would take new records for old ones. One that is there to fence a batch (settle.c) goes on,
+ * an epoch higher. */
 static err lane_take(void *ctx, const struct sql_value *row, size_t count)
 {
     struct lane *lane = ctx;
     (void)count;
-    lane->producer_id = row[0].number;
-    lane->producer_epoch = (int32_t)row[1].number;
-    lane->next_sequence = (int32_t)row[2].number;
-    lane->end_offset = row[3].number;
+    if (row[2].number == 0 && row[1].number < INT16_MAX) {
+        lane->producer_id = row[0].number;
+        lane->producer_epoch = (int32_t)row[1].number + 1;
+    }
     return OK;
 }
 
@@ -171,7 +181,7 @@ err lane_get(struct rv_outbox *o, struct str topic, int32_t partition, struct la
     batch_builder_init(&lane->builder);
     const struct sql_value params[] = {sql_text(topic), sql_number(partition)};
     err e = outbox_query(o,
-                         "SELECT producer_id, producer_epoch, next_sequence, end_offset "
+                         "SELECT producer_id, producer_epoch, next_sequence "
                          "FROM @_partition WHERE topic = $1 AND partition = $2",
                          params, 2, lane_take, lane);
     e = e == OK ? map_put_str(&r->lanes, lane_key(topic, partition, text), lane) : e;
@@ -195,106 +205,37 @@ err lane_write(struct rv_outbox *o, const struct lane *lane)
         sql_number(lane->next_sequence), sql_number(lane->end_offset));
 }
 
-/* ---- the lease ---- */
+/* ---- what is kept ---- */
 
-/* Commits of a relay must survive a power cut, whatever the connection is set to. */
-static err commits_make_durable(struct rv_outbox *o)
-{
-    int64_t synchronous = 2;
-    if (sql_is_postgres(&o->sql)) {
-        return outbox_exec(o,
-                           "SELECT set_config('synchronous_commit', 'on', false) "
-                           "WHERE current_setting('synchronous_commit') = 'off'",
-                           NULL, 0, NULL);
-    }
-    err e = outbox_query(o, "PRAGMA synchronous", NULL, 0, outbox_take_number, &synchronous);
-    return e == OK && synchronous < 2 ? outbox_exec(o, "PRAGMA synchronous = FULL", NULL, 0, NULL)
-                                      : e;
-}
-
-struct lease_now {
-    int64_t format;
-    bool is_free; /* or ours */
-};
-
-static err lease_look(void *ctx, const struct sql_value *row, size_t count)
-{
-    struct lease_now *now = ctx;
-    (void)count;
-    *now = (struct lease_now){.format = row[0].number, .is_free = row[1].number == 1};
-    return OK;
-}
-
-/* r->epoch stays -1 when somebody else has it. It is read first: one that waits writes nothing. */
-static err lease_take(struct rv_outbox *o)
-{
-    struct relay *r = o->relay;
-    struct lease_now now = {0};
-    int64_t began_ms = clock_mono_ms(&clock_real);
-    const struct sql_value params[] = {sql_text(str_of(o->owner)),
-                                       sql_number(o->numbers[OUTBOX_LEASE_MS])};
-    err e = outbox_query(o,
-                         "SELECT format, CASE WHEN owner = $1 OR until_ms < ~ THEN 1 ELSE 0 END "
-                         "FROM @_relay WHERE id = 1",
-                         params, 1, lease_look, &now);
-    if (e == OK && now.format != OUTBOX_FORMAT) {
-        snprintf(o->sql.text, sizeof o->sql.text,
-                 "its tables are of format %lld, and this is a program for format %d",
-                 (long long)now.format, OUTBOX_FORMAT);
-        return ERR_UNSUPPORTED;
-    }
-    if (e != OK || !now.is_free) {
-        return e;
-    }
-    e = commits_make_durable(o);
-    e = e == OK
-            ? outbox_query(o,
-                           "UPDATE @_relay SET owner = $1, epoch = epoch + 1, until_ms = ~ + $2 "
-                           "WHERE id = 1 AND (owner = $1 OR until_ms < ~) RETURNING epoch",
-                           params, 2, outbox_take_number, &r->epoch)
-            : e;
-    r->leased_ms = began_ms;
-    return e;
-}
-
-err relay_hold(struct rv_outbox *o)
-{
-    struct relay *r = o->relay;
-    int64_t changed = 0;
-    int64_t began_ms = clock_mono_ms(&clock_real);
-    err e = OUTBOX_EXEC(o,
-                        "UPDATE @_relay SET until_ms = ~ + $3 "
-                        "WHERE id = 1 AND owner = $1 AND epoch = $2",
-                        &changed, sql_text(str_of(o->owner)), sql_number(r->epoch),
-                        sql_number(o->numbers[OUTBOX_LEASE_MS]));
-    if (e == OK && changed != 1) {
-        return ERR_STALE;
-    }
-    r->leased_ms = began_ms;
-    return e;
-}
-
-void outbox_relay_release(struct rv_outbox *o)
-{
-    if (o->relay && o->relay->epoch >= 0 && !sql_in_transaction(&o->sql)) {
-        /* Where it fails, the lease ends by itself. */
-        OUTBOX_EXEC(o, "UPDATE @_relay SET until_ms = 0 WHERE id = 1 AND owner = $1 AND epoch = $2",
-                    NULL, sql_text(str_of(o->owner)), sql_number(o->relay->epoch));
-    }
-}
-
+/* In a transaction: published rows whose time is over, some of them. With none kept there may be
+ * some of a relay that did. */
 static err purge(struct rv_outbox *o)
 {
-    int64_t keep_ms = o->numbers[OUTBOX_KEEP_MS];
-    return OUTBOX_EXEC(o, "DELETE FROM @ WHERE state = 'sent' AND done_ms <= ~ - $1", NULL,
-                       sql_number(keep_ms));
+    struct relay *r = o->relay;
+    int64_t deleted = 0, keep_ms = o->numbers[OUTBOX_KEEP_MS];
+    err e = OUTBOX_EXEC(o,
+                        "DELETE FROM @ WHERE id IN (SELECT id FROM @ WHERE state = 'sent' AND "
+                        "done_ms <= ~ - $1 ORDER BY done_ms LIMIT $2)",
+                        &deleted, sql_number(keep_ms), sql_number(PURGE_ROWS));
+    r->purge_ms = 0;
+    if (deleted < PURGE_ROWS) {
+        r->purge_ms = clock_after_ms(&clock_real, keep_ms < PURGE_MS ? keep_ms : PURGE_MS);
+    } else {
+        r->moved = true; /* there are more */
+    }
+    return e;
+}
+
+err relay_purge(struct rv_outbox *o)
+{
+    return clock_mono_ms(&clock_real) >= o->relay->purge_ms ? purge(o) : OK;
 }
 
 static err renew_body(struct rv_outbox *o, void *ctx)
 {
     (void)ctx;
     err e = relay_hold(o);
-    return e == OK ? purge(o) : e;
+    return e == OK ? relay_purge(o) : e;
 }
 
 /* ---- turns ---- */
@@ -310,7 +251,8 @@ static err turn(struct rv_outbox *o)
             return e;
         }
         e = seal_take_over(o);
-    } else if (e == OK && now_ms - r->leased_ms >= o->numbers[OUTBOX_LEASE_MS] / 2) {
+    } else if (e == OK &&
+               (r->purge_ms == 0 || now_ms - r->leased_ms >= o->numbers[OUTBOX_LEASE_MS] / 2)) {
         e = outbox_transaction(o, renew_body, NULL);
     }
     if (e == OK && now_ms - r->looked_ms >= o->numbers[OUTBOX_RETRY_MS]) {

@@ -25,6 +25,7 @@ struct lane {
     int32_t producer_epoch; /* likewise */
     int32_t next_sequence;  /* likewise */
     int64_t end_offset;     /* the partition's end is not before it; -1: not known */
+    int64_t end_ms;         /* mono: when that was known to be the end */
     int64_t records_max; /* in the next batch; halves when one is refused, so that the record which
                             the broker does not want is found */
     bool is_full;        /* filling: no more rows in this turn, or the order would be lost */
@@ -62,6 +63,7 @@ struct relay {
     int64_t sealed_ms;   /* mono: since when; it is made anew to notice that topics have grown */
     int64_t epoch;       /* of our lease; -1: we have none */
     int64_t leased_ms;   /* mono: before it was last renewed */
+    int64_t purge_ms;    /* mono: when kept rows are looked at next; 0: now */
     int64_t looked_ms;   /* mono: when topics that wait were last asked for */
     struct map lanes;    /* topic \n partition -> struct lane (owned) */
     struct map topics;   /* name -> struct topic_now (owned) */
@@ -83,11 +85,22 @@ struct relay {
     struct rv_error trouble; /* the broker's, which passes; code RV_OK: none */
 };
 
+/* ---- lease.c */
+
+/* Where it is free, and not ours already; r->epoch stays -1 where somebody else has it. */
+err lease_take(struct rv_outbox *o);
 /* In a transaction, first: that the lease is still ours, and is renewed. ERR_STALE: it is not. */
 err relay_hold(struct rv_outbox *o);
 
+/* ---- relay.c */
+
+/* In a transaction that holds the lease: published rows whose time is over go, now and then. */
+err relay_purge(struct rv_outbox *o);
+
 /* A code that says of a topic, and not of a record, that it cannot be written to. */
 bool relay_is_refusal_of_topic(int code);
+/* One that says nothing of either. */
+bool relay_is_refusal_of_all(int code);
 
 err lane_get(struct rv_outbox *o, struct str topic, int32_t partition, struct lane **ret_lane);
 err lane_write(struct rv_outbox *o, const struct lane *lane); /* its row of @_partition */

@@ -27,8 +27,9 @@
  * place) the partition stops, rv_outbox_each says so, and a person decides (rv_outbox_settle).
  *
  * SEVERAL RELAYS may run on one outbox. A lease in the database lets one work; the others take over
- * when it ends. What a relay writes is written only while its lease is the newest, so one that was
- * stopped for an hour and wakes up cannot do harm.
+ * when it ends, or at once when its holder is surely gone (killed: its session of PostgreSQL, or
+ * its process on this system). What a relay writes is written only while its lease is the newest,
+ * so one that was stopped for an hour and wakes up cannot do harm.
  *
  * WHAT CANNOT BE SENT is not dropped and not overtaken. A record that the broker refuses (too
  * large) waits, and with it everything later of its key; a topic that is not there (or not ours to
@@ -61,7 +62,9 @@ struct pg_conn; /* PGconn of <libpq-fe.h> */
 struct rv_outbox;
 
 /* On a connection of the caller's, which stays the caller's and must outlive the outbox. A relay
- * needs one of its own, and sets there what durable commits need (synchronous, synchronous_commit).
+ * needs one of its own, and sets there what durable commits need (synchronous, synchronous_commit)
+ * and what ends it should it be stopped in a transaction (idle_in_transaction_session_timeout: the
+ * lease, unless it is shorter already).
  * Options: rv_outbox_options. RV_E_OPTION; RV_E_VERSION: built, or linked, without that database;
  * RV_E_ARGUMENT: no connection. */
 RV_API int rv_outbox_open_sqlite(struct sqlite3 *db, const struct rv_option *options,

@@ -21,6 +21,8 @@ enum {
     PAGE_BYTES = 8 << 20,     /* of rows in a page, unless a single one is larger */
     ROW_BYTES_MAX = 32 << 20, /* a larger row is not read at all */
     ASK_TIMEOUT_MS = 10000,   /* for topics, ids and offsets */
+    END_AGE_MS = 60000,       /* after which a partition's end is asked for again: what is before it
+                                 need not be read, and may not be there any more */
 };
 
 struct row {
@@ -78,9 +80,11 @@ static err page_read(struct rv_outbox *o, int64_t after_seq, struct page *p)
     p->count = 0;
     return outbox_query(
         o,
-        "SELECT r.id, r.topic, CAST(CASE WHEN length(r.key) <= $3 THEN r.key END AS #), "
-        "CAST(CASE WHEN p.size <= $3 THEN r.value END AS #), CASE WHEN p.size <= $3 THEN r.headers "
-        "END, r.timestamp_ms, r.seq, CASE WHEN p.size > $3 THEN 1 ELSE 0 END, CASE WHEN EXISTS "
+        "SELECT r.id, CAST(r.topic AS TEXT), CAST(CASE WHEN length(r.key) <= $3 THEN r.key END AS "
+        "#), "
+        "CAST(CASE WHEN p.size <= $3 THEN r.value END AS #), CAST(CASE WHEN p.size <= $3 THEN "
+        "r.headers END AS TEXT), CAST(r.timestamp_ms AS BIGINT), r.seq, CASE WHEN p.size > $3 THEN "
+        "1 ELSE 0 END, CASE WHEN EXISTS "
         "(SELECT 1 FROM @_wait w WHERE w.topic = r.topic AND (w.scope = 'topic' OR (w.scope = "
         "'key' AND w.key = CAST(r.key AS #)))) THEN 1 ELSE 0 END FROM (SELECT id, size, "
         "CAST(sum(size) OVER (ORDER BY seq) AS BIGINT) - size AS before FROM (SELECT id, seq, "
@@ -211,8 +215,14 @@ static err row_deal(struct rv_outbox *o, const struct row *row)
     if (row->waits || is_refused(r, row)) {
         return row_waits(r, row->id);
     }
+    if (!outbox_is_topic_name(row->topic)) {
+        return refuse(r, row, "topic", KERR_INVALID_TOPIC_EXCEPTION, "not a topic's name");
+    }
     if (row->is_huge) {
         return refuse(r, row, "key", RV_E_TOO_LARGE, "larger than 32 MiB");
+    }
+    if (row->timestamp_ms < 0) {
+        return refuse(r, row, "key", KERR_INVALID_TIMESTAMP, "a time before 1970");
     }
     err e = topic_get(r, row->topic, &topic);
     if (e != OK) {
@@ -264,6 +274,7 @@ static err lanes_prepare(struct relay *r)
     struct rv_partition *asked = arena_zero(&r->arena, (size_t)r->sealing + 1, sizeof *asked);
     struct lane **lanes = arena_zero(&r->arena, (size_t)r->sealing + 1, sizeof *lanes);
     size_t count = 0;
+    int64_t began_ms = clock_mono_ms(&clock_real);
     if (!asked || !lanes) {
         return arena_error(&r->arena);
     }
@@ -274,7 +285,7 @@ static err lanes_prepare(struct relay *r)
         }
         if (lane_identify(r, lane, &r->trouble) != RV_OK) {
             lane_clear(lane, LANE_FREE);
-        } else if (lane->end_offset < 0) {
+        } else if (lane->end_offset < 0 || began_ms - lane->end_ms >= END_AGE_MS) {
             lanes[count] = lane;
             asked[count++] =
                 (struct rv_partition){.topic = lane->topic, .partition = lane->partition};
@@ -285,6 +296,7 @@ static err lanes_prepare(struct relay *r)
     for (size_t i = 0; i < count; i++) {
         if (code == RV_OK && asked[i].code == RV_OK && asked[i].offset >= 0) {
             lanes[i]->end_offset = asked[i].offset;
+            lanes[i]->end_ms = began_ms;
             continue;
         }
         lane_clear(lanes[i], LANE_FREE);
@@ -516,8 +528,8 @@ static err lane_rebuild(struct rv_outbox *o, struct lane *lane, const struct tak
     struct rebuilding rebuilding = {lane, &o->relay->arena};
     const struct sql_value id = sql_number(b->id);
     err e = outbox_query(o,
-                         "SELECT id, CAST(key AS #), CAST(value AS #), headers, timestamp_ms "
-                         "FROM @ WHERE batch = $1 ORDER BY seq",
+                         "SELECT id, CAST(key AS #), CAST(value AS #), CAST(headers AS TEXT), "
+                         "CAST(timestamp_ms AS BIGINT) FROM @ WHERE batch = $1 ORDER BY seq",
                          &id, 1, sealed_row_take, &rebuilding);
     if (e != OK) {
         return e;

@@ -9,7 +9,8 @@
  *
  * Unsealed rows are `new` again. What was sealed may still come to the broker by a relay that was
  * stopped; so its identity is never used for other records: the next batch of the lane has the next
- * epoch, with which the broker fences the one before. */
+ * epoch, with which the broker fences the one before. (One that is fenced by a higher epoch already,
+ * of which these tables know nothing, is followed by an identity of another id.) */
 #include "client/outbox/relay.h"
 
 #include "base/clock.h"
@@ -48,11 +49,10 @@ static err lane_unseal(struct rv_outbox *o, struct lane *lane, const char *state
 {
     err e = OUTBOX_EXEC(o, "UPDATE @ SET state = $2, batch = NULL WHERE batch = $1", NULL,
                         sql_number(lane->batch), sql_text(str_of(state)));
-    if (lane->producer_epoch < INT16_MAX) {
-        lane->producer_epoch++;
-    } else {
-        lane->producer_id = -1;
-    }
+    const struct sealed_batch *b = &lane->sealed;
+    bool is_fenced = b->code == KERR_INVALID_PRODUCER_EPOCH;
+    lane->producer_id = is_fenced || b->producer_epoch == INT16_MAX ? -1 : b->producer_id;
+    lane->producer_epoch = b->producer_epoch + 1;
     lane->next_sequence = 0;
     e = e == OK ? batch_drop(o, lane) : e;
     return e == OK ? lane_write(o, lane) : e;
@@ -80,6 +80,7 @@ static err lane_stored(struct rv_outbox *o, struct lane *lane)
     err e = outbox_rows_done(o, lane->batch, NULL);
     if (b->offset >= 0) {
         lane->end_offset = b->offset + b->count;
+        lane->end_ms = clock_mono_ms(&clock_real);
     }
     lane->records_max = lane->records_max * 2 < most ? lane->records_max * 2 : most;
     e = e == OK ? batch_drop(o, lane) : e;
@@ -93,9 +94,9 @@ static bool is_decided(const struct sealed_batch *b)
 {
     switch (b->fate) {
     case SEALED_STORED:
-    case SEALED_REFUSED:
     case SEALED_RENEW:
     case SEALED_UNKNOWABLE: return true;
+    case SEALED_REFUSED: return !relay_is_refusal_of_all(b->code);
     case SEALED_LATER: return !b->unsure && b->code == KERR_UNKNOWN_TOPIC_OR_PARTITION;
     default: return false;
     }
@@ -123,7 +124,7 @@ static err settle_body(struct rv_outbox *o, void *ctx)
             e = lane_settle(o, lane);
         }
     }
-    return e;
+    return e == OK ? relay_purge(o) : e;
 }
 
 static err hold_body(struct rv_outbox *o, void *ctx)
@@ -149,8 +150,7 @@ static err send_open(struct rv_outbox *o, struct lane **lanes, struct sealed_bat
     int code = sealed_send(r->sealed, batches, count, (int)attempt_ms, &r->trouble);
     for (size_t i = 0; i < count; i++) {
         lanes[i]->sealed = batches[i];
-        if (batches[i].fate == SEALED_LATER || batches[i].fate == SEALED_UNKNOWN ||
-            batches[i].fate == SEALED_OPEN) {
+        if (!is_decided(&batches[i])) {
             fail_set(&r->trouble, batches[i].code != RV_OK ? batches[i].code : RV_E_TIMED_OUT, "%s",
                      batches[i].why);
         }

@@ -168,13 +168,15 @@ static int search_step(struct search *q, struct rv_error *ret_error)
     return code;
 }
 
-int sealed_find(struct sealed *s, const struct sealed_batch *batch, int timeout_ms,
+int sealed_find(struct sealed *s, struct sealed_batch *batch, int timeout_ms,
                 enum sealed_place *ret_place, int64_t *ret_offset, struct rv_error *ret_error)
 {
     struct search q = {.sealed = s,
                        .batch = batch,
                        .deadline_ms = sealed_deadline(timeout_ms),
-                       .at = batch->end_offset};
+                       .at = batch->looked_offset > batch->end_offset ? batch->looked_offset
+                                                                      : batch->end_offset,
+                       .skipped = batch->looked_past_gap};
     check(batch->end_offset >= 0);
     int code = RV_OK;
     while (code == RV_OK && !q.done) {
@@ -188,5 +190,7 @@ int sealed_find(struct sealed *s, const struct sealed_batch *batch, int timeout_
         *ret_place = q.place;
         *ret_offset = q.offset;
     }
+    batch->looked_offset = q.at;
+    batch->looked_past_gap = q.skipped;
     return code;
 }

@@ -54,6 +54,9 @@ struct sealed_batch {
     const void *bytes;      /* the record batch, which says all this too; borrowed */
     size_t size;            /* bytes */
     bool unsure;            /* in and out: an attempt may have stored it */
+    int64_t looked_offset; /* in and out: it is not before that, as far as that was there; 0: nobody
+                               has looked. Where a look is cut short, the next one goes on there */
+    bool looked_past_gap;  /* in and out: some of it was not there */
 
     /* what became of it, by sealed_send */
     enum sealed_fate fate;
@@ -75,8 +78,8 @@ int sealed_identity(struct sealed *s, int timeout_ms, int64_t *ret_id, int16_t *
 int sealed_partitions(struct sealed *s, const char *topic, int timeout_ms, int32_t *ret_count,
                       struct rv_error *ret_error);
 
-/* One attempt for each batch, all of a leader's in one request, acks=all; those that are `unsure`
- * are looked for first. No two batches of one partition. Does not pause: whoever finds LATER or
+/* One attempt for each batch, those of a leader in one request as far as a broker takes it,
+ * acks=all; those that are `unsure` go last, and are looked for before. No two batches of one partition. Does not pause: whoever finds LATER or
  * UNKNOWN waits a little. RV_E_MEMORY: those that it did not get to are OPEN. */
 int sealed_send(struct sealed *s, struct sealed_batch *batches, size_t count, int timeout_ms,
                 struct rv_error *ret_error);
@@ -88,8 +91,8 @@ enum sealed_place {
 };
 
 /* Reads the partition from end_offset on and looks for the batch: headers only, compressed or not.
- * Other than RV_OK: could not be read, try again. */
-int sealed_find(struct sealed *s, const struct sealed_batch *batch, int timeout_ms,
+ * Other than RV_OK: could not be read to its end, try again. */
+int sealed_find(struct sealed *s, struct sealed_batch *batch, int timeout_ms,
                 enum sealed_place *ret_place, int64_t *ret_offset, struct rv_error *ret_error);
 
 /* The sequence after `count` records from `sequence` on: INT32_MAX is followed by 0. */

@@ -17,6 +17,8 @@ enum {
     PRODUCE_VERSION = 8, /* the first that says why a batch was refused */
     ACKS_ALL = -1,
     NODE_NONE = -1,
+    PARCEL_BYTES = 8 << 20, /* of batches in one request, unless a single one is larger: a broker
+                               takes socket.request.max.bytes */
 };
 
 /* ---- fates ---- */
@@ -64,12 +66,28 @@ static void batch_ends(struct sealed *s, struct sealed_batch *b, enum sealed_fat
 
 /* ---- one leader's request ---- */
 
-struct parcel { /* what goes to one leader */
+struct parcel { /* what goes to one leader at once */
     struct sealed_batch *batches;
     const int32_t *nodes; /* of each batch; NODE_NONE: it does not go */
-    size_t count;
+    size_t first, count;  /* those from the first on, and before `count` */
     int32_t node;
 };
+
+/* From `first` on, as many as fit. */
+static struct parcel parcel_of(struct sealed_batch *batches, const int32_t *nodes, size_t count,
+                               size_t first)
+{
+    size_t end = first, bytes = 0;
+    for (; end < count; end++) {
+        size_t more = nodes[end] == nodes[first] ? batches[end].size : 0;
+        if (end > first && more > 0 && bytes + more > PARCEL_BYTES) {
+            break;
+        }
+        bytes += more;
+    }
+    return (struct parcel){
+        .batches = batches, .nodes = nodes, .first = first, .count = end, .node = nodes[first]};
+}
 
 /* The next batch from `from` on that goes to the parcel's leader, of `topic` where that is given.
  */
@@ -84,15 +102,14 @@ static size_t parcel_next(const struct parcel *p, size_t from, const char *topic
 
 static bool parcel_has_topic_before(const struct parcel *p, size_t i)
 {
-    return parcel_next(p, 0, p->batches[i].topic) < i;
+    return parcel_next(p, p->first, p->batches[i].topic) < i;
 }
 
 static bool parcel_fill(const struct parcel *p, struct arena *a, struct produce_request *r)
 {
-    r->topics = wire_array(a, &produce_request_topic_table, (int32_t)p->count);
+    r->topics = wire_array(a, &produce_request_topic_table, (int32_t)(p->count - p->first));
     r->topics_count = 0;
-    for (size_t i = parcel_next(p, 0, NULL); r->topics && i < p->count;
-         i = parcel_next(p, i + 1, NULL)) {
+    for (size_t i = p->first; r->topics && i < p->count; i = parcel_next(p, i + 1, NULL)) {
         if (parcel_has_topic_before(p, i)) {
             continue;
         }
@@ -165,7 +182,7 @@ static int parcel_send(struct sealed *s, const struct parcel *p, int64_t deadlin
                             .response = &response};
     struct rv_error e = {0};
     int code = sealed_talk(s, p->node, &t, deadline_ms, &e);
-    for (size_t i = parcel_next(p, 0, NULL); i < p->count; i = parcel_next(p, i + 1, NULL)) {
+    for (size_t i = p->first; i < p->count; i = parcel_next(p, i + 1, NULL)) {
         struct sealed_batch *b = &p->batches[i];
         const struct produce_response_partition *in =
             code == RV_OK ? answer_about(&response, b) : NULL;
@@ -196,7 +213,11 @@ static bool batch_look(struct sealed *s, struct sealed_batch *b, int64_t deadlin
         return false;
     }
     switch (place) {
-    case SEALED_ABSENT: b->unsure = false; return true;
+    case SEALED_ABSENT:
+        b->unsure = false;
+        b->looked_offset = 0; /* the next attempt may get to wherever */
+        b->looked_past_gap = false;
+        return true;
     case SEALED_FOUND:
         b->offset = offset;
         batch_ends(s, b, SEALED_STORED, RV_OK, "");
@@ -227,6 +248,25 @@ static int32_t batch_route(struct sealed *s, struct sealed_batch *b, int64_t dea
     return node;
 }
 
+/* Those that are unsure, or those that are not. */
+static int send_some(struct sealed *s, struct sealed_batch *batches, int32_t *nodes, size_t count,
+                     bool unsure, int64_t deadline_ms, struct rv_error *ret_error)
+{
+    int code = RV_OK;
+    for (size_t i = 0; i < count; i++) {
+        bool is_now = batches[i].fate == SEALED_OPEN && batches[i].unsure == unsure;
+        nodes[i] = is_now ? batch_route(s, &batches[i], deadline_ms) : NODE_NONE;
+    }
+    for (size_t i = 0; code == RV_OK && i < count; i++) {
+        if (nodes[i] != NODE_NONE && batches[i].fate == SEALED_OPEN &&
+            sealed_time_left(deadline_ms) > 0) {
+            struct parcel p = parcel_of(batches, nodes, count, i);
+            code = parcel_send(s, &p, deadline_ms, ret_error);
+        }
+    }
+    return code;
+}
+
 int sealed_send(struct sealed *s, struct sealed_batch *batches, size_t count, int timeout_ms,
                 struct rv_error *ret_error)
 {
@@ -243,16 +283,9 @@ int sealed_send(struct sealed *s, struct sealed_batch *batches, size_t count, in
         b->offset = -1;
         b->why[0] = 0;
     }
-    for (size_t i = 0; i < count; i++) {
-        nodes[i] = batch_route(s, &batches[i], deadline_ms);
-    }
-    int code = RV_OK;
-    for (size_t i = 0; code == RV_OK && i < count; i++) {
-        if (batches[i].fate == SEALED_OPEN && sealed_time_left(deadline_ms) > 0) {
-            struct parcel p = {
-                .batches = batches, .nodes = nodes, .count = count, .node = nodes[i]};
-            code = parcel_send(s, &p, deadline_ms, ret_error);
-        }
+    int code = send_some(s, batches, nodes, count, false, deadline_ms, ret_error);
+    if (code == RV_OK) { /* to look may take long, which the others need not wait for */
+        code = send_some(s, batches, nodes, count, true, deadline_ms, ret_error);
     }
     mem_free(nodes);
     return code;

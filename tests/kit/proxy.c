@@ -104,7 +104,9 @@ static enum proxy_action decide(struct proxy *p, const struct request_header *h,
     check(h->api_key >= 0 && h->api_key < PROXY_API_KEYS);
     r->number = p->numbers[h->api_key]++;
     pthread_cond_broadcast(&p->changed);
-    if (p->plan && body && (p->plans_all || is_produce || h->api_key == API_INIT_PRODUCER_ID)) {
+    bool is_planned = body ? p->plans_all || is_produce || h->api_key == API_INIT_PRODUCER_ID
+                           : h->api_key == p->plan_key;
+    if (p->plan && is_planned) {
         action = p->plan(p->ctx, r);
     }
     if (action == PROXY_HOLD) {

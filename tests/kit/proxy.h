@@ -60,6 +60,8 @@ struct proxy {
     proxy_plan *plan; /* NULL: everything passes */
     void *ctx;        /* for plan */
     bool plans_all;   /* also requests of transactions */
+    int16_t plan_key; /* and of this api, without a body: to pass or to cut; set before there are
+                         connections; 0: none */
     int numbers[PROXY_API_KEYS];
     int held;      /* requests that wait for proxy_release */
     bool released; /* nothing is held any more */

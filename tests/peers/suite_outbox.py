@@ -6,7 +6,7 @@ from suite_librivulet import cmocka
 
 NEEDS = ()
 SETTINGS = ("num.partitions=1", "auto.create.topics.enable=false", "producer.id.expiration.ms=1")
-PROGRAMS = ("unit/test_outbox_relay", "unit/test_outbox_trouble", "unit/test_outbox_chaos")
+PROGRAMS = ("unit/test_outbox_relay", "unit/test_outbox_trouble", "unit/test_outbox_life", "unit/test_outbox_chaos")
 
 
 def prepare():

@@ -23,6 +23,7 @@ OWNERS = [
          (r"broker/net/(net|listener)\.o", r"open(64)?"),  # a spare descriptor, on /dev/null
          (r"broker/server/server\.o", r"realpath"),  # the data directory's name, to show
          (r"tools/log_(dump|journal|segment|state)\.o", r"fopen(64)?|opendir|readdir(64)?|l?stat(64)?"),  # tools/log_dump.h says why
+         (r"client/outbox/lease\.o", r"readlink"),  # which namespace of processes the relay is in
          (r"client/view/snapshot\.o", r"open(64)?|rename|unlink"),  # the file of a view
          (r"tools/files\.o", r"f?open(64)?|fdopen|fstat(64)?|fsync"),  # what the user names, and profiles
          (r"tools/bench_process\.o", r"fopen(64)?|opendir|readdir(64)?"),  # what /proc says of the broker

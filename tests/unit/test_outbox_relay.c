@@ -1,103 +1,18 @@
 /* The outbox's relay with a real broker and both databases: every committed row is in its topic
  * once, rows of a key in the order of commits, whoever dies wherever. Relays are processes of their
- * own here: one is killed, or stopped, at its n-th step, for every n. A step is a statement or a
- * write to a socket, before it and after it; they are counted by what stands in the place of the
- * databases' and the system's functions below. */
+ * own here: one is killed, or stopped, at its n-th step (tests/kit/steps.h), for every n. */
 #include "base/clock.h"
 #include "tests/kit/outbox_model.h"
 #include "tests/kit/proxy.h"
+#include "tests/kit/steps.h"
 
-#include <dlfcn.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 enum { API_PRODUCE = 0, STEPS_LEAST = 40, IDLE_STEPS_LEAST = 15 };
-
-/* ---- steps ---- */
-
-static _Thread_local struct {
-    bool armed;  /* they are counted */
-    bool inside; /* of a call that is counted itself */
-    int count;
-    int at;     /* the step to act at */
-    int signal; /* SIGKILL, or SIGSTOP: then only where it holds no lock of the database's */
-} steps;
-
-static void step(bool in_transaction)
-{
-    if (!steps.armed || steps.inside || (steps.signal == SIGSTOP && in_transaction)) {
-        return;
-    }
-    if (++steps.count == steps.at) {
-        steps.armed = steps.signal == SIGKILL;
-        raise(steps.signal);
-    }
-}
-
-static void *next(const char *name)
-{
-    void *p = dlsym(RTLD_NEXT, name);
-    check(p);
-    return p;
-}
-
-#ifdef RIVULET_SQLITE
-int sqlite3_step(sqlite3_stmt *statement)
-{
-    static _Thread_local int (*real)(sqlite3_stmt *);
-    real = real ? real : (int (*)(sqlite3_stmt *))next("sqlite3_step");
-    sqlite3 *db = sqlite3_db_handle(statement);
-    step(sqlite3_txn_state(db, NULL) != SQLITE_TXN_NONE);
-    int code = real(statement);
-    step(sqlite3_txn_state(db, NULL) != SQLITE_TXN_NONE);
-    return code;
-}
-#endif
-
-#ifdef RIVULET_POSTGRES
-PGresult *PQexecParams(PGconn *conn, const char *command, int count, const Oid *types,
-                       const char *const *values, const int *lengths, const int *formats,
-                       int result_format)
-{
-    static _Thread_local PGresult *(*real)(PGconn *, const char *, int, const Oid *,
-                                           const char *const *, const int *, const int *, int);
-    real = real ? real
-                : (PGresult * (*)(PGconn *, const char *, int, const Oid *, const char *const *,
-                                  const int *, const int *, int)) next("PQexecParams");
-    step(PQtransactionStatus(conn) != PQTRANS_IDLE);
-    steps.inside = true;
-    PGresult *result = real(conn, command, count, types, values, lengths, formats, result_format);
-    steps.inside = false;
-    step(PQtransactionStatus(conn) != PQTRANS_IDLE);
-    return result;
-}
-
-PGresult *PQexec(PGconn *conn, const char *command)
-{
-    static _Thread_local PGresult *(*real)(PGconn *, const char *);
-    real = real ? real : (PGresult * (*)(PGconn *, const char *)) next("PQexec");
-    step(PQtransactionStatus(conn) != PQTRANS_IDLE);
-    steps.inside = true;
-    PGresult *result = real(conn, command);
-    steps.inside = false;
-    step(PQtransactionStatus(conn) != PQTRANS_IDLE);
-    return result;
-}
-#endif
-
-ssize_t send(int fd, const void *p, size_t size, int flags)
-{
-    static _Thread_local ssize_t (*real)(int, const void *, size_t, int);
-    real = real ? real : (ssize_t(*)(int, const void *, size_t, int))next("send");
-    step(false); /* no request is made in a transaction */
-    ssize_t n = real(fd, p, size, flags);
-    step(false);
-    return n;
-}
 
 /* ---- relays in processes of their own ---- */
 
@@ -113,9 +28,7 @@ static pid_t relay_fork(struct outbox_world *w, int at, int signal)
         if (getppid() != parent) {
             _exit(1);
         }
-        steps.at = at;
-        steps.signal = signal;
-        steps.armed = true;
+        steps_begin((struct steps){.at = at, .signal = signal, .has_sends = true});
         relay_all(w, w->address);
         _exit(0);
     }

@@ -2,124 +2,11 @@
  * nothing of a key is overtaken, the rest goes on, and people see it and can mend it. */
 #include "client/outbox/rivulet_outbox.h"
 #include "protocol/error.h"
-#include "tests/kit/outbox_model.h"
-#include "tests/kit/proxy.h"
+#include "tests/kit/outbox_room.h"
 
 #include <pthread.h>
 
-enum { API_PRODUCE = 0, SEEN_MAX = 8, LARGE = 3000 };
-
-/* A relay in this process, and the tables behind it. */
-struct room {
-    struct outbox_world *w;
-    struct outbox_conn conns[2]; /* the relay's; the service's and people's */
-    struct rv_client *client;
-    struct rv_outbox *relay, *outbox;
-};
-
-static struct room room_begin(struct outbox_world *w, const struct rv_option *options)
-{
-    struct room r = {.w = w};
-    outbox_world_empty(w);
-    r.client = outbox_client(w->address);
-    for (int i = 0; i < 2; i++) {
-        r.conns[i] = outbox_connect(w);
-    }
-    r.relay = outbox_open(w, &r.conns[0], options ? options : relay_options());
-    r.outbox = outbox_open(w, &r.conns[1], NULL);
-    return r;
-}
-
-static void room_end(struct room *r)
-{
-    rv_outbox_close(r->relay);
-    rv_outbox_close(r->outbox);
-    rv_client_close(r->client);
-    for (int i = 0; i < 2; i++) {
-        outbox_disconnect(r->w, &r->conns[i]);
-    }
-}
-
-static void topic_make(struct room *r, const char *name, const struct rv_option *configs,
-                       char topic[64])
-{
-    struct rv_error e = {0};
-    snprintf(topic, 64, "%s-%s", name, r->w->server ? "postgres" : "sqlite");
-    outbox_must(rv_topic_create(r->client, topic, 1, configs, OUTBOX_WAIT_MS, &e), &e);
-}
-
-static void add(struct room *r, const char *topic, const char *key, struct rv_bytes value)
-{
-    struct rv_message m = {.topic = topic, .key = rv_str(key), .value = value};
-    struct rv_error e = {0};
-    outbox_must(rv_outbox_add(r->outbox, &m, &e), &e);
-}
-
-/* Until nothing that can go is left. */
-static void relay(struct room *r)
-{
-    int64_t deadline_ms = clock_after_ms(&clock_real, OUTBOX_WAIT_MS);
-    struct rv_error e = {0};
-    int64_t count;
-    do {
-        int code = rv_outbox_relay(r->relay, r->client, 10, &count, &e);
-        if (code != RV_OK && !(e.flags & RV_RETRIABLE)) {
-            outbox_must(code, &e);
-        }
-        assert_true(clock_mono_ms(&clock_real) < deadline_ms);
-    } while (backlog(&r->conns[1]) > 0);
-}
-
-struct seen {
-    size_t count;
-    struct rv_outbox_trouble of[SEEN_MAX]; /* pointers are not valid */
-    char keys[SEEN_MAX][32];
-    char reasons[SEEN_MAX][256];
-};
-
-static void see(void *ctx, const struct rv_outbox_trouble *t)
-{
-    struct seen *s = ctx;
-    if (s->count < SEEN_MAX) {
-        s->of[s->count] = *t;
-        snprintf(s->keys[s->count], sizeof s->keys[0], "%.*s", (int)t->key.size,
-                 t->key.ptr ? (const char *)t->key.ptr : "");
-        snprintf(s->reasons[s->count], sizeof s->reasons[0], "%s", t->reason);
-    }
-    s->count++;
-}
-
-static struct seen troubles(struct room *r)
-{
-    struct seen s = {0};
-    struct rv_error e = {0};
-    outbox_must(rv_outbox_each(r->outbox, see, &s, &e), &e);
-    return s;
-}
-
-/* What the topic (one partition) holds: values, with spaces between. */
-static void assert_topic(struct room *r, const char *topic, const char *values)
-{
-    struct raw_log log;
-    struct buf text = {0};
-    raw_log_read(&log, r->client, topic, 0, 0);
-    for (size_t i = 0; i < log.count; i++) {
-        const struct bytes v = log.records[i].value;
-        buf_printf(&text, "%s%.*s", i ? " " : "", v.len > 8 ? 5 : (int)v.len,
-                   v.len > 8 ? "large" : (const char *)v.ptr);
-    }
-    assert_string_equal(buf_text(&text), values);
-    buf_finish(&text);
-    raw_log_finish(&log);
-}
-
-static int64_t retry(struct room *r, const char *topic)
-{
-    struct rv_error e = {0};
-    int64_t rows = -1;
-    outbox_must(rv_outbox_retry(r->outbox, topic, &rows, &e), &e);
-    return rows;
-}
+enum { LARGE = 3000 };
 
 static void test_a_refused_record_holds_up_its_key_and_nothing_else(void **state)
 {
@@ -236,40 +123,12 @@ static void test_a_topic_that_is_not_there_waits_and_goes_when_it_is(void **stat
 
 /* ---- what nobody can know */
 
-static enum proxy_action lose_all(void *ctx, struct proxy_request *request)
-{
-    (void)ctx;
-    return request->api_key == API_PRODUCE ? PROXY_CUT_AFTER : PROXY_PASS;
-}
-
-/* What there is gets sealed, and stored, and the answer is lost. */
-static void relay_in_vain(struct room *r)
-{
-    struct rv_error e = {0};
-    struct proxy *p = mem_need_zero(1, sizeof *p);
-    char address[OUTBOX_ADDRESS_SIZE];
-    int64_t count;
-    proxy_start(p);
-    proxy_broker_set(p, r->w->broker ? r->w->broker->port : outside_port());
-    proxy_mask(p, -1);
-    proxy_plan_set(p, lose_all, NULL);
-    snprintf(address, sizeof address, "127.0.0.1:%d", (int)p->port);
-    struct rv_client *client = outbox_client(address);
-    do {
-        assert_int_not_equal(rv_outbox_relay(r->relay, client, 0, &count, &e), RV_OK);
-        assert_true(e.flags & RV_RETRIABLE);
-    } while (proxy_count(p, API_PRODUCE) == 0);
-    rv_client_close(client);
-    proxy_stop(p);
-    mem_free(p);
-}
-
 /* A batch of `topic` of which nobody can know whether it was stored: its place in the log is gone.
  */
 static void make_unknowable(struct room *r, const char *topic)
 {
     struct rv_error e = {0};
-    relay_in_vain(r);
+    relay_in_vain(r, lose_answers);
     outbox_must(rv_topic_delete(r->client, topic, OUTBOX_WAIT_MS, &e), &e);
     outbox_must(rv_topic_create(r->client, topic, 1, NULL, OUTBOX_WAIT_MS, &e), &e);
 }
@@ -327,7 +186,7 @@ static void test_sealed_rows_that_were_changed_are_not_sent(void **state)
     add(&r, topic, "a", rv_str("1"));
     relay(&r);
     add(&r, topic, "a", rv_str("2"));
-    relay_in_vain(&r);
+    relay_in_vain(&r, lose_answers);
     outbox_run(&r.conns[1], "UPDATE rivulet_outbox SET value = '9' WHERE state = 'sealed'");
     relay(&r);
     struct seen s = troubles(&r);
@@ -412,6 +271,44 @@ static void test_a_record_larger_than_is_read_holds_up_its_key(void **state)
     assert_int_equal(retry(&r, NULL), 1);
     relay(&r);
     assert_topic(&r, topic, "a1 b1 a3");
+    room_end(&r);
+}
+
+/* What SQL may write and no record can be. Each is found out, and stops nobody else. */
+static void test_rows_that_are_no_records_wait_alone(void **state)
+{
+    struct room r = room_begin(*state, NULL);
+    char topic[64], text[512];
+    int count = 3;
+    topic_make(&r, "no-records", NULL, topic);
+    outbox_run(&r.conns[1], "INSERT INTO rivulet_outbox (topic) VALUES ('not a name')");
+    outbox_run(&r.conns[1], r.w->server ? "INSERT INTO rivulet_outbox (topic) VALUES (repeat('x', "
+                                          "40000))"
+                                        : "INSERT INTO rivulet_outbox (topic) VALUES "
+                                          "(hex(zeroblob(20000)))");
+    snprintf(text, sizeof text,
+             "INSERT INTO rivulet_outbox (topic, timestamp_ms) VALUES ('%s', -62135596800000)",
+             topic);
+    outbox_run(&r.conns[1], text);
+    if (!r.w->server) { /* its columns take everything */
+        snprintf(text, sizeof text,
+                 "INSERT INTO rivulet_outbox (topic, value) VALUES ('%s' || char(0) || 'x', 'no')",
+                 topic);
+        outbox_run(&r.conns[1], text);
+        snprintf(text, sizeof text,
+                 "INSERT INTO rivulet_outbox (topic, headers) VALUES ('%s', 1.5)", topic);
+        outbox_run(&r.conns[1], text);
+        snprintf(text, sizeof text,
+                 "INSERT INTO rivulet_outbox (topic, value, timestamp_ms) VALUES ('%s', 'half', "
+                 "1700000000000.5)",
+                 topic);
+        outbox_run(&r.conns[1], text);
+        count += 2;
+    }
+    add(&r, topic, NULL, rv_str("1"));
+    relay(&r);
+    assert_topic(&r, topic, r.w->server ? "1" : "half 1");
+    assert_int_equal(troubles(&r).count, count);
     room_end(&r);
 }
 
@@ -521,8 +418,11 @@ static int begin_postgres(void **state)
     return outbox_world_setup(state, true, settings);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc > 1) { /* only the tests whose names match */
+        cmocka_set_test_filter(argv[1]);
+    }
     static const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_refused_record_holds_up_its_key_and_nothing_else),
         cmocka_unit_test(test_refused_records_without_a_key_hold_up_nothing),
@@ -531,6 +431,7 @@ int main(void)
         cmocka_unit_test(test_sealed_rows_that_were_changed_are_not_sent),
         cmocka_unit_test(test_records_arrive_as_they_were_added),
         cmocka_unit_test(test_a_record_larger_than_is_read_holds_up_its_key),
+        cmocka_unit_test(test_rows_that_are_no_records_wait_alone),
         cmocka_unit_test(test_a_large_record_is_not_overtaken_by_a_small_one),
         cmocka_unit_test(test_published_rows_are_kept_as_long_as_is_asked),
         cmocka_unit_test(test_many_rows_that_wait_do_not_hide_the_others),

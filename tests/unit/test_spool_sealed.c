@@ -36,11 +36,15 @@ struct world {
     enum proxy_action action; /* for the next Produce, once */
     int16_t code;             /* with PROXY_REFUSE */
     int produced;             /* Produce requests that came to the proxy */
+    bool cuts_fetches;        /* each third one */
 };
 
 static enum proxy_action plan(void *ctx, struct proxy_request *r)
 {
     struct world *w = ctx;
+    if (r->api_key == API_FETCH && w->cuts_fetches && r->number % 3 == 2) {
+        return PROXY_CUT_BEFORE;
+    }
     if (r->api_key != API_PRODUCE) {
         return PROXY_PASS;
     }
@@ -80,6 +84,7 @@ static struct world *begin(const char *set)
     struct world *w = calloc(1, sizeof *w);
     temp_dir_make(w->dir);
     proxy_start(&w->proxy);
+    w->proxy.plan_key = API_FETCH;
     proxy_plan_set(&w->proxy, plan, w);
     snprintf(w->advertised, sizeof w->advertised, "advertised.listeners=PLAINTEXT://127.0.0.1:%d",
              (int)w->proxy.port);
@@ -397,6 +402,70 @@ static void it_is_found_among_what_others_wrote(void **state)
     end(w);
 }
 
+/* However far there is to read: what was read once is not read again. */
+static void looking_goes_on_where_it_was_cut_short(void **state)
+{
+    (void)state;
+    struct world *w = begin(NULL);
+    struct made m = some(w, 0, 3);
+    others_write(w, 13);
+    lose_answer(w, &m, PROXY_CUT_AFTER);
+    w->cuts_fetches = true;
+    enum sealed_fate fate = SEALED_LATER;
+    int tries = 0;
+    for (; fate == SEALED_LATER && tries < 10; tries++) {
+        fate = send_one(w, &m);
+    }
+    assert_int_equal(fate, SEALED_STORED);
+    assert_int_equal(m.batch.offset, 13);
+    assert_true(tries > 1);
+    drop(&m);
+    end(w);
+}
+
+/* And what is behind it on the way need not wait. */
+static void what_is_to_be_looked_for_goes_last(void **state)
+{
+    (void)state;
+    struct world *w = begin(NULL);
+    struct made m[2] = {some(w, 0, 3), make(w, "t", 1, 0, 3, 10, CODEC_NONE)};
+    lose_answer(w, &m[0], PROXY_CUT_BEFORE);
+    struct sealed_batch both[2] = {m[0].batch, m[1].batch};
+    struct rv_error e = {0};
+    int before = w->produced;
+    assert_int_equal(sealed_send(w->sealed, both, 2, WAIT_MS, &e), RV_OK);
+    assert_int_equal(both[0].fate, SEALED_STORED);
+    assert_int_equal(both[1].fate, SEALED_STORED);
+    assert_int_equal(w->produced, before + 2);
+    for (int i = 0; i < 2; i++) {
+        drop(&m[i]);
+    }
+    end(w);
+}
+
+/* A broker closes the connection of a request that is larger than it takes: none of its batches
+ * would ever be stored. */
+static void many_large_batches_are_more_than_one_request(void **state)
+{
+    (void)state;
+    struct world *w = begin("socket.request.max.bytes=10485760");
+    struct made m[4];
+    struct sealed_batch all[4];
+    struct rv_error e = {0};
+    topic_make(w, "wide", 4, RV_OPTIONS({"max.message.bytes", "4000000"}));
+    for (int i = 0; i < 4; i++) {
+        m[i] = make(w, "wide", i, 0, 1, 3000000, CODEC_NONE);
+        all[i] = m[i].batch;
+    }
+    assert_int_equal(sealed_send(w->sealed, all, 4, WAIT_MS, &e), RV_OK);
+    for (int i = 0; i < 4; i++) {
+        assert_int_equal(all[i].fate, SEALED_STORED);
+        drop(&m[i]);
+    }
+    assert_int_equal(w->produced, 2);
+    end(w);
+}
+
 static void a_log_that_begins_too_late_leaves_it_open(void **state)
 {
     (void)state;
@@ -585,6 +654,9 @@ int main(void)
         cmocka_unit_test(what_the_broker_has_forgotten_is_found_by_reading_back),
         cmocka_unit_test(sequences_wrap),
         cmocka_unit_test(it_is_found_among_what_others_wrote),
+        cmocka_unit_test(looking_goes_on_where_it_was_cut_short),
+        cmocka_unit_test(what_is_to_be_looked_for_goes_last),
+        cmocka_unit_test(many_large_batches_are_more_than_one_request),
         cmocka_unit_test(a_log_that_begins_too_late_leaves_it_open),
         cmocka_unit_test(one_that_is_there_is_found_though_the_log_begins_later),
         cmocka_unit_test(a_log_that_ends_too_early_leaves_it_open),

@@ -82,7 +82,7 @@ static void consumer_open(struct consumer *c)
     if (sql_is_postgres(&c->db.sql) && c->stop_at) { /* what is locked is let go then */
         db_must(&c->db, "SET idle_in_transaction_session_timeout = '200ms'", NULL, 0);
     }
-    steps_kill_at(c->kill_at);
+    steps_begin((struct steps){.at = c->kill_at, .signal = SIGKILL});
     must(rv_client_open(options, &c->client, e), e);
     must(rv_consumer_open(c->client, options, &c->consumer, e), e);
     do { /* the database may be away */
