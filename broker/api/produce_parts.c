@@ -109,6 +109,8 @@ static void cut_produce(struct session *s, struct slab_partial *p, int64_t arriv
         take_front(s, p, &cut, arrived_us);
     } else if (decodes && cut.open) {
         p->ask_at = cut.records + cut.records_size + BEHIND_BATCH;
+    } else if (!decodes && s->cut) {
+        session_close(s, "the rest of a large Produce does not decode");
     } else if (p->need > (size_t)env->config->other_max_bytes) {
         char reason[REASON_SIZE];
         snprintf(reason, sizeof reason,

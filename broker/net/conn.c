@@ -351,7 +351,8 @@ static bool read_once(struct conn *c)
     size_t room = shared->size - net->read_used;
     if (!c->in || size >= c->in_need) {
         memcpy(at, c->head, c->head_have);
-        size_t most = budget_tight(net->options.budget) ? READ_SIZE_TIGHT : READ_SIZE_MAX;
+        bool tight = budget_tight(net->options.budget) || budget_tight(&net->partial_memory);
+        size_t most = tight ? READ_SIZE_TIGHT : READ_SIZE_MAX;
         room = room > most ? most : room;
         parts[count++] = (struct iovec){at + c->head_have, room - c->head_have};
     }

@@ -408,7 +408,7 @@ static void a_large_produce_that_turns_out_broken_closes_the_connection(void **s
     wire_close(w.c);
     w.c = wire_connect(w.d);
     expect_records(&w, 0, 1);
-    world_ends(&w, 5, 32 * MIB); /* what does not decode may have as much as other requests */
+    world_ends(&w, 5, 20 * MIB);
 }
 
 /* ---- again */
