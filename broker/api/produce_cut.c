@@ -55,8 +55,7 @@ static int32_t read_count(struct looker *l, struct cut_number *ret_place)
 {
     int32_t count = read_number(l, ret_place);
     if (goes_on(l)) {
-        l->broken =
-            count < 0 || count > l->array_max || (size_t)count > l->need - position_of(l);
+        l->broken = count < 0 || count > l->array_max || (size_t)count > l->need - position_of(l);
     }
     return count;
 }

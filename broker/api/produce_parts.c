@@ -11,12 +11,12 @@
 #include <stdio.h>
 
 enum {
-    API_KEY_SIZE = 4,       /* bytes of API key and version, which a frame begins with */
-    CUT_SIZE = 2 << 20,     /* bytes of a part, and the batch that it ends in */
-    FRONT_MIN = 64 * 1024,  /* bytes that a cut takes away at least */
-    TAIL_MAX = 64 * 1024,   /* bytes that a cut copies, rather than wait for the batch's end */
-    BEHIND_BATCH = 16,      /* bytes behind a batch that let it be cut off: empty tagged fields */
-    DROP_MIN = 64 * 1024,   /* records of fewer bytes are collected whoever takes them */
+    API_KEY_SIZE = 4,      /* bytes of API key and version, which a frame begins with */
+    CUT_SIZE = 2 << 20,    /* bytes of a part, and the batch that it ends in */
+    FRONT_MIN = 64 * 1024, /* bytes that a cut takes away at least */
+    TAIL_MAX = 64 * 1024,  /* bytes that a cut copies, rather than wait for the batch's end */
+    BEHIND_BATCH = 16,     /* bytes behind a batch that let it be cut off: empty tagged fields */
+    DROP_MIN = 64 * 1024,  /* records of fewer bytes are collected whoever takes them */
     REASON_SIZE = 128,
 };
 
@@ -100,8 +100,8 @@ static void cut_produce(struct session *s, struct slab_partial *p, int64_t arriv
 {
     const struct api_env *env = s->all->env;
     struct produce_cut cut;
-    bool decodes = produce_cut_find(p->slab->data, p->have, p->need,
-                                    (int32_t)env->config->array_max, &cut);
+    bool decodes =
+        produce_cut_find(p->slab->data, p->have, p->need, (int32_t)env->config->array_max, &cut);
     bool worth = decodes && cut.end && cut.end >= produce_cut_head_size(&cut) + FRONT_MIN;
     if (decodes && cut.open && cut.records_size > records_limit(env, &cut)) {
         drop_records(p, &cut);

@@ -16,17 +16,17 @@ enum {
         1 << 20, /* a connection whose last frame was this large is given as much at once */
     PARTIAL_SMALL_MAX = 64 * 1024, /* the last eighth of the memory of partial frames is for frames
                                       of so many bytes */
-    FRAME_LARGE = 4 << 20, /* of larger frames the owner is asked while they arrive */
-    OUT_BLOCK_SIZE = 4096, /* bytes of a small block of output, header included */
-    OUT_POOL_MAX = 64,     /* free ones that are kept */
-    OUT_PARTS_MAX = 32,    /* pieces of one writev */
-    SEND_BURST = 4 << 20,  /* bytes that one connection sends in one turn */
-    ACCEPT_AGAIN_MS = 100, /* pause after descriptors ran out */
-    REFUSED_LOG_MS = 1000, /* between two log lines about refusals */
-    ACCEPT_BURST = 64,     /* connections that one listener accepts in one turn */
-    FRAME_HEAD = 4,        /* bytes of a frame's size */
-    LINGER_READ = 16384,   /* bytes that a lingering connection drops at once */
-    LINGER_BURST = 16,     /* such reads in one turn */
+    FRAME_LARGE = 4 << 20,         /* of larger frames the owner is asked while they arrive */
+    OUT_BLOCK_SIZE = 4096,         /* bytes of a small block of output, header included */
+    OUT_POOL_MAX = 64,             /* free ones that are kept */
+    OUT_PARTS_MAX = 32,            /* pieces of one writev */
+    SEND_BURST = 4 << 20,          /* bytes that one connection sends in one turn */
+    ACCEPT_AGAIN_MS = 100,         /* pause after descriptors ran out */
+    REFUSED_LOG_MS = 1000,         /* between two log lines about refusals */
+    ACCEPT_BURST = 64,             /* connections that one listener accepts in one turn */
+    FRAME_HEAD = 4,                /* bytes of a frame's size */
+    LINGER_READ = 16384,           /* bytes that a lingering connection drops at once */
+    LINGER_BURST = 16,             /* such reads in one turn */
 };
 
 /* Output, in order: memory, or an extent. */
@@ -159,13 +159,14 @@ void net_released(struct net *net); /* a handle is closed */
 void net_ip_release(struct net *net, const struct sockaddr_storage *address);
 bool net_ip_take(struct net *net,
                  const struct sockaddr_storage *address); /* false: max.connections.per.ip */
-void net_note_spent(struct net *net); /* the budget is */
-void net_arm_all(struct net *net);    /* deadlines may have become earlier */
+void net_note_spent(struct net *net);                     /* the budget is */
+void net_arm_all(struct net *net);                        /* deadlines may have become earlier */
 
 /* partial.c */
 void partial_memory_init(struct net *net);
-struct conn *partial_oldest(struct net *net);  /* NULL: there is none */
-int64_t partial_spent_ms(const struct net *net); /* since when they wait for memory; 0: they do not */
+struct conn *partial_oldest(struct net *net); /* NULL: there is none */
+int64_t partial_spent_ms(
+    const struct net *net); /* since when they wait for memory; 0: they do not */
 void partial_begin(struct conn *c, const uint8_t *p, size_t have, size_t need, int64_t arrived_us);
 void partial_grow(struct conn *c);                                  /* makes room for more of it */
 void partial_came(struct conn *c, size_t size, int64_t arrived_us); /* so many bytes more */

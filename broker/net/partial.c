@@ -198,8 +198,7 @@ bool partial_waits(struct conn *c)
     bool holds = c->in || c->busy || c->out_bytes;
     bool small = c->in_need <= PARTIAL_SMALL_MAX;
     bool spent = holds ? budget_tight_with(all, more) : budget_spent(all);
-    bool crowded =
-        c->in && (small ? budget_spent(partials) : budget_tight_with(partials, more));
+    bool crowded = c->in && (small ? budget_spent(partials) : budget_tight_with(partials, more));
     if ((!spent && !crowded) || c->in_drop) {
         return false;
     }

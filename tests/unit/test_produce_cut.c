@@ -232,8 +232,8 @@ static void changed_bytes_change_nothing_in_what_holds(void **state)
         for (uint64_t n = rng_below(&rng, 3); n; n--) {
             frame.ptr[4 + rng_below(&rng, frame.len - 4)] = (char)rng_below(&rng, 256);
         }
-        cuts += cut_check(bytes_of(&frame), frame.len, rng_below(&rng, frame.len),
-                          rng_below(&rng, 30));
+        cuts +=
+            cut_check(bytes_of(&frame), frame.len, rng_below(&rng, frame.len), rng_below(&rng, 30));
         buf_finish(&frame);
     }
     assert_true(cuts > 10000);

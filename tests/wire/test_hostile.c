@@ -254,7 +254,7 @@ static size_t pump(struct wire_client **bad, size_t *sent, struct bytes frame)
 {
     size_t all = 0;
     for (int i = 0; i < MANY; i++) {
-        for (ssize_t n = 1; n > 0 && sent[i] < frame.len - 1; sent[i] += n > 0 ? (size_t)n : 0) {
+        for (ssize_t n = 1; n > 0 && sent[i]<frame.len - 1; sent[i] += n> 0 ? (size_t)n : 0) {
             size_t left = frame.len - 1 - sent[i];
             n = send(bad[i]->fd, frame.ptr + sent[i], left < MIB ? left : MIB,
                      MSG_NOSIGNAL | MSG_DONTWAIT);

@@ -96,9 +96,8 @@ static struct produce_request *large(struct world *w, int16_t acks, int round, i
         q->topics[t].partitions = NEWS(w->c, produce_request_partition, EACH);
         q->topics[t].partitions_count = EACH;
         for (int32_t i = 0; i < EACH; i++) {
-            struct bytes b =
-                BATCH(w->c, .value_size = VALUE, .idempotent = producer >= 0,
-                      .producer_id = producer, .sequence = producer >= 0 ? round : -1);
+            struct bytes b = BATCH(w->c, .value_size = VALUE, .idempotent = producer >= 0,
+                                   .producer_id = producer, .sequence = producer >= 0 ? round : -1);
             q->topics[t].partitions[i].index = i;
             q->topics[t].partitions[i].records = records_of(stamped(b, t * EACH + i, round));
         }
@@ -166,8 +165,7 @@ static bool record_is(const struct wire_record *r, int32_t partition, int round)
 /* The records of rounds 0 to rounds - 1, in order and no others. */
 static void expect_records(struct world *w, int32_t partition, int rounds)
 {
-    struct wire_records_read r =
-        wire_read(w->c, names[partition / EACH], partition % EACH, 0);
+    struct wire_records_read r = wire_read(w->c, names[partition / EACH], partition % EACH, 0);
     assert_int_equal(r.count, rounds);
     for (int i = 0; i < rounds; i++) {
         assert_true(record_is(&r.records[i], partition, i));
@@ -288,8 +286,7 @@ static void batches_that_nobody_takes_are_dropped_and_their_neighbours_are_store
         expect_shape(&w, version, a);
         for (int32_t i = 0; i < ALL; i++) {
             bool taken = i != places[0] && i != places[1] && i != places[2];
-            assert_code(answer_of(a, i)->error_code,
-                        taken ? KERR_NONE : KERR_MESSAGE_TOO_LARGE);
+            assert_code(answer_of(a, i)->error_code, taken ? KERR_NONE : KERR_MESSAGE_TOO_LARGE);
             assert_int_equal(answer_of(a, i)->base_offset, taken ? round : -1);
         }
         wire_forget(w.c);
@@ -366,7 +363,8 @@ static void one_request_at_a_time_is_enough_for_all_parts(void **state)
 
 /* ---- when it breaks */
 
-static void a_connection_that_breaks_in_the_middle_leaves_nothing_but_what_was_in_front(void **state)
+static void a_connection_that_breaks_in_the_middle_leaves_nothing_but_what_was_in_front(
+    void **state)
 {
     (void)state;
     struct world w = world_of(DAEMON());
