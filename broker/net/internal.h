@@ -23,6 +23,7 @@ enum {
     SEND_BURST = 4 << 20,          /* bytes that one connection sends in one turn */
     ACCEPT_AGAIN_MS = 100,         /* pause after descriptors ran out */
     REFUSED_LOG_MS = 1000,         /* between two log lines about refusals */
+    CROWDED_LOG_MS = 60000,        /* ... about the memory of partial frames */
     ACCEPT_BURST = 64,             /* connections that one listener accepts in one turn */
     FRAME_HEAD = 4,                /* bytes of a frame's size */
     LINGER_READ = 16384,           /* bytes that a lingering connection drops at once */
@@ -119,6 +120,7 @@ struct net {
     bool memory_freed;            /* a budget came below its mark: waiters try again */
     int64_t spent_ms;             /* since when the budget is spent; 0: it is not */
     int64_t crowded_ms;           /* since when partial_memory is; 0: it is not */
+    int64_t crowded_log_ms;       /* when that was logged last; 0: never */
     bool stop_reading;
     bool closing;
     int64_t refused_log_ms;    /* when a refusal was logged last */

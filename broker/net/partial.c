@@ -175,15 +175,23 @@ void partial_deadline(const struct conn *c, int64_t *deadline_ms, const char **r
     }
 }
 
+/* Many clients that write much make it come and go: it is logged now and then. */
 static void note_crowded(struct net *net)
 {
-    if (!net->crowded_ms) {
-        net->crowded_ms = now_ms(net);
-        net->options.metrics->partial_waits++;
+    if (net->crowded_ms) {
+        return;
+    }
+    net->crowded_ms = now_ms(net);
+    net->options.metrics->partial_waits++;
+    if (net->crowded_log_ms == 0 || net->crowded_ms - net->crowded_log_ms >= CROWDED_LOG_MS) {
+        net->crowded_log_ms = net->crowded_ms;
         diag_log(net->options.diag, DIAG_WARN, "memory_spent",
                  "limit=rivulet.memory.partial.max.bytes bytes=%zu connections=%d",
                  net->partial_memory.used_bytes, net->count);
-        net_arm_all(net);
+    }
+    list_each(link, &net->partials)
+    {
+        conn_arm(list_entry(link, struct conn, partial)); /* they have less time now */
     }
 }
 

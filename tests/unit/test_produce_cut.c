@@ -38,7 +38,7 @@ static const struct shape shapes[] = {
 };
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
-static struct buf frame_of(const struct shape *s, int16_t version)
+static struct buf frame_of(const struct shape *s, int version)
 {
     static uint8_t bytes[64];
     struct arena a;
@@ -67,8 +67,8 @@ static struct buf frame_of(const struct shape *s, int16_t version)
         }
     }
     writer_init(&w, SIZE_MAX_OF_TEST);
-    frame_begin_request(&w, wire_api_find(API_PRODUCE), version, 77, str_of(s->client_id));
-    assert_int_equal(wire_encode(&produce_request_table, version, &w, &q), OK);
+    frame_begin_request(&w, wire_api_find(API_PRODUCE), (int16_t)version, 77, str_of(s->client_id));
+    assert_int_equal(wire_encode(&produce_request_table, (int16_t)version, &w, &q), OK);
     assert_int_equal(frame_end(&w), OK);
     buf_add(&out, w.ptr + FRAME_SIZE_BYTES, w.len - FRAME_SIZE_BYTES);
     writer_finish(&w);
@@ -84,7 +84,7 @@ static const uint8_t *bytes_of(const struct buf *b)
 static void parts_say_what_the_whole_says_wherever_it_is_cut(void **state)
 {
     (void)state;
-    for (int16_t version = FIRST; version <= LAST; version++) {
+    for (int version = FIRST; version <= LAST; version++) {
         for (int i = 0; i < SHAPES; i++) {
             struct buf frame = frame_of(&shapes[i], version);
             int most = 0;
@@ -111,7 +111,7 @@ static void parts_say_what_the_whole_says_wherever_it_is_cut(void **state)
 static void a_partition_is_cut_off_as_soon_as_it_is_whole(void **state)
 {
     (void)state;
-    for (int16_t version = FIRST; version <= LAST; version++) {
+    for (int version = FIRST; version <= LAST; version++) {
         struct buf frame = frame_of(&shapes[1], version);
         struct produce_cut cut;
         size_t behind = version >= FLEXIBLE ? 2 : 0;
@@ -137,7 +137,7 @@ static void a_partition_is_cut_off_as_soon_as_it_is_whole(void **state)
 static void records_that_are_not_all_here_are_named(void **state)
 {
     (void)state;
-    for (int16_t version = FIRST; version <= LAST; version++) {
+    for (int version = FIRST; version <= LAST; version++) {
         struct buf frame = frame_of(&shapes[2], version);
         struct produce_cut cut;
         int open = 0;
@@ -170,7 +170,7 @@ static void records_that_are_shortened_leave_a_frame_that_decodes(void **state)
 {
     (void)state;
     enum { KEPT = 4 };
-    for (int16_t version = FIRST; version <= LAST; version++) {
+    for (int version = FIRST; version <= LAST; version++) {
         struct buf frame = frame_of(&shapes[2], version);
         for (size_t have = 0; have < frame.len; have++) {
             struct produce_cut cut;
@@ -203,7 +203,7 @@ static void what_does_not_decode_is_not_cut(void **state)
     struct produce_cut cut;
     assert_false(produce_cut_find(other, sizeof other, 1000, 100, &cut));
     assert_false(produce_cut_find(zeros, sizeof zeros, 1000, 100, &cut)); /* version 0 */
-    for (int16_t version = FIRST; version <= LAST; version++) {
+    for (int version = FIRST; version <= LAST; version++) {
         struct buf frame = frame_of(&shapes[1], version);
         assert_true(produce_cut_find(bytes_of(&frame), frame.len - 1, frame.len, 5, &cut));
         assert_false(produce_cut_find(bytes_of(&frame), frame.len - 1, frame.len, 4, &cut));
@@ -227,7 +227,7 @@ static void changed_bytes_change_nothing_in_what_holds(void **state)
     rng_init(&rng, 20261126);
     int cuts = 0;
     for (int i = 0; i < 20000; i++) {
-        int16_t version = (int16_t)(FIRST + i % (LAST - FIRST + 1));
+        int version = FIRST + i % (LAST - FIRST + 1);
         struct buf frame = frame_of(&shapes[rng_below(&rng, SHAPES - 1)], version);
         for (uint64_t n = rng_below(&rng, 3); n; n--) {
             frame.ptr[4 + rng_below(&rng, frame.len - 4)] = (char)rng_below(&rng, 256);

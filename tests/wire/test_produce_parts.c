@@ -11,9 +11,11 @@
 #include <stddef.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 enum {
     MIB = 1 << 20,
@@ -181,10 +183,10 @@ static void a_large_produce_is_answered_once_and_whole(void **state)
     static const struct {
         int16_t version, acks;
     } cases[] = {
-        {8,  -1},
         {12, 1 },
-        {13, -1},
-        {3,  1 }
+        {3,  1 },
+        {8,  -1},
+        {13, -1}  /* behind all of them, and durable */
     };
     enum { ROUNDS = sizeof cases / sizeof *cases };
     struct world w = world_of(DAEMON());
@@ -361,6 +363,49 @@ static void one_request_at_a_time_is_enough_for_all_parts(void **state)
     world_ends(&w, 20, 20 * MIB);
 }
 
+/* Memory for the parts of one or two, and many that send at once: whoever is first goes on, and in
+ * the end all are answered. */
+static void large_produces_that_wait_for_memory_are_all_answered(void **state)
+{
+    (void)state;
+    enum { COUNT = 8, LIMIT = 4 * MIB };
+    struct world w = world_of(DAEMON("rivulet.memory.partial.max.bytes=4194304"));
+    struct wire_client *c[COUNT];
+    struct bytes frames[COUNT];
+    size_t sent[COUNT] = {0};
+    for (int i = 0; i < COUNT; i++) {
+        struct produce_request *q = large(&w, -1, i, -1);
+        q->topics_count = 1;
+        c[i] = wire_connect(w.d);
+        frames[i] = wire_frame(w.c, API_PRODUCE, 12, q);
+    }
+    int first = w.c->correlation_id - COUNT + 1;
+    for (int left = COUNT; left > 0;) {
+        left = 0;
+        for (int i = 0; i < COUNT; i++) {
+            ssize_t n = send(c[i]->fd, frames[i].ptr + sent[i], frames[i].len - sent[i],
+                             MSG_NOSIGNAL | MSG_DONTWAIT);
+            assert_true(n >= 0 || errno == EAGAIN);
+            sent[i] += n > 0 ? (size_t)n : 0;
+            left += sent[i] < frames[i].len;
+        }
+    }
+    for (int i = 0; i < COUNT; i++) {
+        const struct produce_response *a = wire_answer(c[i], API_PRODUCE, 12, first + i);
+        assert_int_equal(a->topics_count, 1);
+        assert_int_equal(a->topics->partitions_count, EACH);
+        for (int32_t n = 0; n < EACH; n++) {
+            assert_code(a->topics->partitions[n].error_code, KERR_NONE);
+        }
+        wire_close(c[i]);
+    }
+    for (int32_t i = 0; i < EACH; i++) {
+        assert_int_equal(wire_read(w.c, "a", i, 0).count, COUNT);
+    }
+    daemon_await_log(w.d, "limit=rivulet.memory.partial.max.bytes");
+    world_ends(&w, COUNT, LIMIT + 16 * MIB);
+}
+
 /* ---- when it breaks */
 
 static void a_connection_that_breaks_in_the_middle_leaves_nothing_but_what_was_in_front(
@@ -447,6 +492,7 @@ int main(void)
         cmocka_unit_test(a_large_batch_that_its_topic_allows_is_stored),
         cmocka_unit_test(requests_before_and_behind_are_answered_in_order),
         cmocka_unit_test(one_request_at_a_time_is_enough_for_all_parts),
+        cmocka_unit_test(large_produces_that_wait_for_memory_are_all_answered),
         cmocka_unit_test(
             a_connection_that_breaks_in_the_middle_leaves_nothing_but_what_was_in_front),
         cmocka_unit_test(a_large_produce_that_turns_out_broken_closes_the_connection),
