@@ -406,6 +406,65 @@ static void large_produces_that_wait_for_memory_are_all_answered(void **state)
     world_ends(&w, COUNT, LIMIT + 16 * MIB);
 }
 
+/* Of so many partitions of a topic, `size` bytes each, that there are not. */
+static struct bytes of_nobody(struct wire_client *c, int32_t count, size_t size)
+{
+    struct produce_request *q = NEW(c, produce_request);
+    const uint8_t *zeros = wire_room(c, size, 1);
+    q->acks = -1;
+    q->topics = NEWS(c, produce_request_topic, 1);
+    q->topics_count = 1;
+    q->topics->name = STR("a");
+    q->topics->partitions = NEWS(c, produce_request_partition, count);
+    q->topics->partitions_count = count;
+    for (int32_t i = 0; i < count; i++) {
+        q->topics->partitions[i].index = EACH + i;
+        q->topics->partitions[i].records = (struct wire_records){zeros, size, NULL};
+    }
+    return wire_frame(c, API_PRODUCE, 12, q);
+}
+
+/* The answer grows with every part, and may take what the answer to a whole request may. */
+static void an_answer_of_parts_that_takes_too_much_memory_closes_the_connection(void **state)
+{
+    (void)state;
+    enum { SIZE = 10000, FEW = 600, MANY = 6000 };
+    struct world w = world_of(DAEMON("rivulet.request.memory.max.bytes=400000"));
+    struct bytes frame = of_nobody(w.c, FEW, SIZE);
+    wire_send(w.c, frame.ptr, frame.len);
+    const struct produce_response *a = wire_answer(w.c, API_PRODUCE, 12, w.c->correlation_id);
+    assert_int_equal(a->topics_count, 1);
+    assert_int_equal(a->topics->partitions_count, FEW);
+    for (int32_t i = 0; i < FEW; i++) {
+        assert_int_equal(a->topics->partitions[i].index, EACH + i);
+        assert_code(a->topics->partitions[i].error_code, KERR_UNKNOWN_TOPIC_OR_PARTITION);
+    }
+    frame = of_nobody(w.c, MANY, SIZE);
+    (void)wire_try_send(w.c, frame.ptr, frame.len);
+    wire_expect_close(w.c);
+    daemon_await_log(w.d, "its answer takes too much memory (rivulet.request.memory.max.bytes)");
+    world_ends(&w, 5, 20 * MIB);
+}
+
+/* Its first parts wait for a request before them, and it has what others wait for. */
+static void parts_that_wait_while_memory_is_spent_close_the_connection(void **state)
+{
+    (void)state;
+    struct world w =
+        world_of(DAEMON("rivulet.memory.partial.max.bytes=2097152", "rivulet.frame.stall.ms=300"));
+    struct wire_client *bad = wire_connect(w.d);
+    const struct wire_fetch parked = {
+        .topic = "a", .min_bytes = 1, .max_wait_ms = INT32_MAX, .max_bytes = MIB};
+    wire_request(bad, API_FETCH, 12, wire_fetch_request(bad, &parked));
+    struct bytes frame = wire_frame(w.c, API_PRODUCE, 12, large(&w, -1, 0, -1));
+    (void)wire_try_send(bad, frame.ptr, frame.len);
+    wire_expect_close(bad);
+    daemon_await_log(w.d, "the frame waits for earlier requests while memory is spent");
+    wire_close(bad);
+    assert_int_equal(wire_put_good(w.c, "a", BATCH(w.c, .count = 1)), 0); /* nothing was started */
+    world_ends(&w, 1, 20 * MIB);
+}
+
 /* ---- when it breaks */
 
 static void a_connection_that_breaks_in_the_middle_leaves_nothing_but_what_was_in_front(
@@ -492,6 +551,8 @@ int main(void)
         cmocka_unit_test(a_large_batch_that_its_topic_allows_is_stored),
         cmocka_unit_test(requests_before_and_behind_are_answered_in_order),
         cmocka_unit_test(one_request_at_a_time_is_enough_for_all_parts),
+        cmocka_unit_test(an_answer_of_parts_that_takes_too_much_memory_closes_the_connection),
+        cmocka_unit_test(parts_that_wait_while_memory_is_spent_close_the_connection),
         cmocka_unit_test(large_produces_that_wait_for_memory_are_all_answered),
         cmocka_unit_test(
             a_connection_that_breaks_in_the_middle_leaves_nothing_but_what_was_in_front),
