@@ -20,6 +20,7 @@ struct session {
     struct list queue;    /* requests, in the order of arrival */
     int32_t queue_count;
     bool cut;          /* what arrives is the rest of a produce whose front was taken away */
+    bool shortened;    /* of that frame, good records were dropped: their topic did not take them */
     size_t part_bytes; /* of parts of produces in the queue, but for the last ones */
     struct produce_held *held;    /* owned: results of parts that wait for the rest's; or NULL */
     struct request *first_queued; /* of the queue, the first that has not started; NULL: all have */

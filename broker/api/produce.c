@@ -133,6 +133,10 @@ static int16_t check_batch(struct request *req, const struct topic_config *t,
         *ret_text = "the batch is larger than max.message.bytes";
         return KERR_MESSAGE_TOO_LARGE;
     }
+    if (!e && req->shortened && records->len == BATCH_HEADER_SIZE && h.size > records->len) {
+        *ret_text = "the topic was made, or its max.message.bytes raised, while the batch came";
+        return KERR_NOT_LEADER_OR_FOLLOWER; /* clients send it again */
+    }
     if (e == ERR_TRUNCATED || (!e && h.size > records->len)) {
         *ret_text = "the record batch is cut short";
         return KERR_INVALID_RECORD;

@@ -78,13 +78,16 @@ static void take_front(struct session *s, struct slab_partial *p, const struct p
 }
 
 /* The open records are for nobody: what came of them goes, but for the header of the batch. */
-static void drop_records(struct slab_partial *p, const struct produce_cut *cut)
+static void drop_records(struct session *s, struct slab_partial *p, const struct produce_cut *cut)
 {
     size_t came = p->have - cut->records;
+    struct batch_header h;
     if (came < BATCH_HEADER_SIZE) {
         p->ask_at = cut->records + BATCH_HEADER_SIZE;
         return;
     }
+    s->shortened = s->shortened || (!batch_header_read(p->slab->data + cut->records, came, &h) &&
+                                    h.size == cut->records_size);
     produce_cut_shorten(cut, p->slab->data, BATCH_HEADER_SIZE);
     p->drop = cut->records_size - came;
     p->have = cut->records + BATCH_HEADER_SIZE;
@@ -104,7 +107,7 @@ static void cut_produce(struct session *s, struct slab_partial *p, int64_t arriv
         produce_cut_find(p->slab->data, p->have, p->need, (int32_t)env->config->array_max, &cut);
     bool worth = decodes && cut.end && cut.end >= produce_cut_head_size(&cut) + FRONT_MIN;
     if (decodes && cut.open && cut.records_size > records_limit(env, &cut)) {
-        drop_records(p, &cut);
+        drop_records(s, p, &cut);
     } else if (worth && (!cut.open || p->have - cut.end <= TAIL_MAX)) {
         take_front(s, p, &cut, arrived_us);
     } else if (decodes && cut.open) {

@@ -143,6 +143,7 @@ static struct request *add(struct session *s, struct slab *slab, const uint8_t *
     req->size = size;
     req->arrived_us = arrived_us;
     req->joins = s->cut;
+    req->shortened = s->shortened;
     if (dispatch_header(req) != OK) {
         req->api =
             NULL; /* closes the connection when its turn comes: answers before it still go out */
@@ -172,6 +173,7 @@ void session_frame(struct session *s, struct slab *slab, const uint8_t *bytes, s
     }
     add(s, slab, bytes, size, arrived_us);
     s->cut = false;
+    s->shortened = false;
     pause_if_full(s);
 }
 

@@ -299,6 +299,30 @@ static void batches_that_nobody_takes_are_dropped_and_their_neighbours_are_store
     world_ends(&w, 10, 20 * MIB);
 }
 
+/* What was dropped when its topic was not there is not there when the topic is: the client is to
+ * send it again. */
+static void a_topic_that_is_made_while_its_batch_is_dropped_gets_it_the_second_time(void **state)
+{
+    (void)state;
+    enum { HUGE = 40 * MIB, FIRST = 30 * MIB }; /* more than sockets hold: it has been looked at */
+    struct world w = world_of(DAEMON());
+    const struct wire_produce p = {
+        .acks = -1, .topic = "late", .records = BATCH(w.c, .value_size = HUGE)};
+    struct bytes frame = wire_frame(w.c, API_PRODUCE, 12, wire_produce_request(w.c, &p));
+    int32_t id = w.c->correlation_id;
+    struct wire_client *other = wire_connect(w.d);
+    wire_send(w.c, frame.ptr, FIRST);
+    TOPIC(other, "late", 1, "max.message.bytes=50000000");
+    wire_close(other);
+    wire_send(w.c, frame.ptr + FIRST, frame.len - FIRST);
+    const struct produce_response *a = wire_answer(w.c, API_PRODUCE, 12, id);
+    assert_code(a->topics->partitions->error_code, KERR_NOT_LEADER_OR_FOLLOWER);
+    assert_int_equal(wire_end_offset(w.c, "late", 0), 0);
+    assert_code(wire_produce(w.c, p)->error_code, KERR_NONE);
+    assert_int_equal(wire_end_offset(w.c, "late", 0), 1);
+    world_ends(&w, 0, 128 * MIB);
+}
+
 /* A batch as large as its topic allows is collected. */
 static void a_large_batch_that_its_topic_allows_is_stored(void **state)
 {
@@ -548,6 +572,7 @@ int main(void)
         cmocka_unit_test(a_bad_partition_of_a_large_produce_does_not_harm_the_others),
         cmocka_unit_test(an_error_in_a_large_produce_with_acks_0_closes_the_connection),
         cmocka_unit_test(batches_that_nobody_takes_are_dropped_and_their_neighbours_are_stored),
+        cmocka_unit_test(a_topic_that_is_made_while_its_batch_is_dropped_gets_it_the_second_time),
         cmocka_unit_test(a_large_batch_that_its_topic_allows_is_stored),
         cmocka_unit_test(requests_before_and_behind_are_answered_in_order),
         cmocka_unit_test(one_request_at_a_time_is_enough_for_all_parts),
