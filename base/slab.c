@@ -23,6 +23,11 @@ struct slab *slab_resize(struct slab *slab, size_t size)
     return slab;
 }
 
+void slab_hand_up(struct slab *slab)
+{
+    slab->budget = budget_hand_up(slab->budget, slab->size);
+}
+
 void slab_unref(struct slab *slab)
 {
     if (!slab) {

@@ -9,6 +9,8 @@
 #include "broker/metrics.h"
 #include "broker/shard.h"
 
+struct produce_held;
+
 struct session {
     struct sessions *all; /* borrowed */
     void *conn;           /* borrowed */
@@ -17,8 +19,12 @@ struct session {
     struct list starved;  /* in sessions.starved */
     struct list queue;    /* requests, in the order of arrival */
     int32_t queue_count;
+    bool cut;          /* what arrives is the rest of a produce whose front was taken away */
+    bool shortened;    /* of that frame, good records were dropped: their topic did not take them */
+    size_t part_bytes; /* of parts of produces in the queue, but for the last ones */
+    struct produce_held *held;    /* owned: results of parts that wait for the rest's; or NULL */
     struct request *first_queued; /* of the queue, the first that has not started; NULL: all have */
-    bool paused;                  /* the connection is not read: too many requests */
+    bool paused;    /* the connection is not read: too many requests, or parts of one */
     bool closing;   /* close or finish was called: nothing is started or written any more */
     bool finishing; /* of these: finish */
     struct endpoint endpoint; /* host is in text */
@@ -58,6 +64,12 @@ bool visit_goes_on(struct request *req); /* home: it has gone to the next shard,
 
 void session_mark_ready(struct session *s);
 void session_close(struct session *s, const char *reason); /* the connection logs it */
+
+/* A part of a produce that is not the last one; takes a reference of its own. */
+void session_add_part(struct session *s, struct slab *slab, size_t size, int64_t arrived_us);
+
+/* It closes the connection for a frame of `size` bytes, of which `have` are there. */
+bool session_refuses(struct session *s, const uint8_t *frame, size_t have, size_t size);
 
 struct request *request_create(struct sessions *all);
 void request_free(struct request *req);

@@ -128,6 +128,15 @@ static int16_t check_batch(struct request *req, const struct topic_config *t,
         return KERR_INVALID_RECORD;
     }
     err e = batch_header_read(records->ptr, records->len, &h);
+    if (!e && (int64_t)h.size > t->max_message_bytes && h.size >= records->len) {
+        /* most of it may be left out already: produce_parts.h */
+        *ret_text = "the batch is larger than max.message.bytes";
+        return KERR_MESSAGE_TOO_LARGE;
+    }
+    if (!e && req->shortened && records->len == BATCH_HEADER_SIZE && h.size > records->len) {
+        *ret_text = "the topic was made, or its max.message.bytes raised, while the batch came";
+        return KERR_NOT_LEADER_OR_FOLLOWER; /* clients send it again */
+    }
     if (e == ERR_TRUNCATED || (!e && h.size > records->len)) {
         *ret_text = "the record batch is cut short";
         return KERR_INVALID_RECORD;
@@ -135,10 +144,6 @@ static int16_t check_batch(struct request *req, const struct topic_config *t,
     if (!e && h.size < records->len) {
         *ret_text = "there is more than one record batch for the partition";
         return KERR_INVALID_RECORD;
-    }
-    if (!e && (int64_t)h.size > t->max_message_bytes) {
-        *ret_text = "the batch is larger than max.message.bytes";
-        return KERR_MESSAGE_TOO_LARGE;
     }
     e = batch_validate(records->ptr, records->len, inflated_limit(req->env->config, records->len),
                        req->env->scratch, &a->info, &flaw);

@@ -114,6 +114,9 @@ struct request {
     struct slab *slab;         /* one reference, or NULL when the bytes were copied to the arena */
     const uint8_t *bytes;      /* the frame without its size */
     size_t size;               /* of it */
+    bool more;      /* a part of a produce: its results wait for the rest's (produce_parts.h) */
+    bool shortened; /* of a produce: records may be the header of a batch that was dropped */
+    bool joins;     /* the rest of one: its first topic is the last one of the part before it */
 };
 
 static inline const void *request_body(const struct request *req)

@@ -5,18 +5,21 @@
  * 1. The queue is some requests that have started, then some that have not; first_queued is the
  * first of these.
  * 2. Of several that have started and are not answered, all are of one API, and it is PIPELINED.
- * 3. Answers are written in the order of the queue, each whole.
+ * 3. Answers are written in the order of the queue, each whole. The parts of one produce follow
+ * each other, and `held` has the results of those that are through.
  * 4. A session that is closing starts and writes nothing; it lives until session_closed.
  */
 #include "base/check.h"
 #include "base/mem.h"
 #include "broker/api/internal.h"
+#include "broker/api/produce_parts.h"
 
 #include <stdio.h>
 
 enum {
     OUT_KEPT_MAX = 1 << 20, /* bytes of the writer that are kept for the next answer */
     CLOSE_REASON_SIZE = 192,
+    PART_BYTES_MAX = 4 << 20, /* of parts of one produce, in the queue */
 };
 
 void sessions_init(struct sessions *all, struct api_env *env, const struct session_ops *ops)
@@ -112,6 +115,7 @@ void session_closed(struct session *s)
         all->env->metrics->requests_dropped++;
         request_detach(req, true);
     }
+    produce_held_destroy(s->held);
     list_remove(&s->ready);
     list_remove(&s->starved);
     list_remove(&s->link);
@@ -126,12 +130,9 @@ void session_drained(struct session *s)
     session_mark_ready(s);
 }
 
-void session_frame(struct session *s, struct slab *slab, const uint8_t *bytes, size_t size,
-                   int64_t arrived_us)
+static struct request *add(struct session *s, struct slab *slab, const uint8_t *bytes, size_t size,
+                           int64_t arrived_us)
 {
-    if (s->closing) {
-        return; /* 4 */
-    }
     struct request *req = request_create(s->all);
     req->session = s;
     req->peer = s->peer;
@@ -141,6 +142,8 @@ void session_frame(struct session *s, struct slab *slab, const uint8_t *bytes, s
     req->bytes = bytes;
     req->size = size;
     req->arrived_us = arrived_us;
+    req->joins = s->cut;
+    req->shortened = s->shortened;
     if (dispatch_header(req) != OK) {
         req->api =
             NULL; /* closes the connection when its turn comes: answers before it still go out */
@@ -149,11 +152,39 @@ void session_frame(struct session *s, struct slab *slab, const uint8_t *bytes, s
     s->queue_count++;
     s->first_queued = s->first_queued ? s->first_queued : req;
     s->all->ops->set_busy(s->conn, true);
-    if (s->queue_count >= s->all->env->config->requests_in_flight_max && !s->paused) {
+    session_mark_ready(s);
+    return req;
+}
+
+static void pause_if_full(struct session *s)
+{
+    if (!s->paused && (s->queue_count >= s->all->env->config->requests_in_flight_max ||
+                       s->part_bytes >= PART_BYTES_MAX)) {
         s->paused = true;
         s->all->ops->pause(s->conn);
     }
-    session_mark_ready(s);
+}
+
+void session_frame(struct session *s, struct slab *slab, const uint8_t *bytes, size_t size,
+                   int64_t arrived_us)
+{
+    if (s->closing || session_refuses(s, bytes, size, size)) {
+        return; /* 4 */
+    }
+    add(s, slab, bytes, size, arrived_us);
+    s->cut = false;
+    s->shortened = false;
+    pause_if_full(s);
+}
+
+void session_add_part(struct session *s, struct slab *slab, size_t size, int64_t arrived_us)
+{
+    struct request *req = add(s, slab, slab->data, size, arrived_us);
+    req->more = true;
+    s->cut = true;
+    s->part_bytes += size;
+    s->all->env->metrics->produce_parts++;
+    pause_if_full(s);
 }
 
 /* A small frame that may wait for long must not keep a large slab that others read into. */
@@ -236,7 +267,7 @@ static void start(struct session *s, struct request *req)
     struct api_metrics *m = &env->metrics->apis[api_row_index(req->api)];
     req->state = REQUEST_STARTED;
     req->started_us = clock_mono_us(env->clock);
-    m->requests++;
+    m->requests += !req->joins;
     m->received_bytes += req->size + FRAME_SIZE_BYTES;
     histogram_record(&m->queue, req->started_us - req->arrived_us);
     const char *reason = "";
@@ -290,7 +321,10 @@ static void answer(struct session *s, struct request *req)
 {
     const struct api_env *env = s->all->env;
     struct writer *w = s->all->out;
-    if (!req->no_reply) {
+    err joined = s->held ? produce_join(&s->held, req) : OK;
+    if (joined != OK) {
+        close_for(s, req, dispatch_refusal(joined));
+    } else if (!req->no_reply) {
         err e = dispatch_encode(req, w);
         if (e != OK) {
             diag_log(env->diag, DIAG_ERROR, "answer_failed",
@@ -305,6 +339,8 @@ static void answer(struct session *s, struct request *req)
             }
         }
     }
+    produce_held_destroy(s->held); /* which the answer borrowed from */
+    s->held = NULL;
     note_times(req, writer_total(w));
     if (w->size > OUT_KEPT_MAX || w->error != OK) {
         writer_finish(w);
@@ -313,6 +349,18 @@ static void answer(struct session *s, struct request *req)
         writer_reset(w);
     }
     s->queue_count--;
+    request_detach(req, false);
+}
+
+/* The first request of the queue is a part of one: its results wait. */
+static void hold(struct session *s, struct request *req)
+{
+    err e = req->no_reply ? OK : produce_hold(&s->held, req);
+    if (e != OK) {
+        close_for(s, req, dispatch_refusal(e));
+    }
+    s->queue_count--;
+    s->part_bytes -= req->size;
     request_detach(req, false);
 }
 
@@ -326,7 +374,7 @@ static void settle(struct session *s)
          req = list_entry(req->link.next, struct request, link)) {
         copy_frame(req);
     }
-    if (s->paused && s->queue_count <= most / 2) {
+    if (s->paused && s->queue_count <= most / 2 && s->part_bytes <= PART_BYTES_MAX / 2) {
         s->paused = false;
         ops->resume(s->conn);
     }
@@ -346,7 +394,7 @@ static void run_session(struct session *s)
         struct request *head =
             list_empty(&s->queue) ? NULL : list_entry(s->queue.next, struct request, link);
         if (head && head->state == REQUEST_ANSWERED) {
-            answer(s, head);
+            (head->more ? hold : answer)(s, head);
             continue;
         }
         struct request *next = next_to_start(s);

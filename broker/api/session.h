@@ -12,6 +12,9 @@
  * and sessions_run (once a loop turn, by the server) starts and encodes. So a handler is never
  * called from inside another one, or from inside the log.
  *
+ * A large Produce may come as several frames, parts, each a request of its own here; all of them
+ * have one answer. While much of them is under way the connection is paused.
+ *
  * Memory: while little of the budget is left, a session whose answers wait to be sent starts
  * nothing more; when it is spent, one session after the other may, each until its answer has gone.
  *
@@ -24,6 +27,7 @@
 
 struct extent;
 struct slab;
+struct slab_partial;
 
 /* A connection, as the server gives it. None of these calls back from inside. */
 struct session_ops {
@@ -82,6 +86,10 @@ struct session *session_create(struct sessions *all, const struct session_option
 /* A frame without its size field. `bytes` lie in the slab: kept with a reference, or copied. */
 void session_frame(struct session *s, struct slab *slab, const uint8_t *bytes, size_t size,
                    int64_t arrived_us);
+/* So much of a large one is there: a Produce is begun with what there is (produce_parts.h). Sets
+ * what is left of it, what of that comes first and is to be dropped, and when to ask again. The
+ * slab's reference is the session's until it returns. */
+void session_partial(struct session *s, struct slab_partial *p, int64_t arrived_us);
 void session_drained(struct session *s); /* its output has gone, or came below its bound */
 void session_closed(
     struct session *s); /* the connection is gone: drops what is parked, frees the session */

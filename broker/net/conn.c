@@ -2,10 +2,9 @@
  *
  * Invariants:
  *
- * 1. in_have < in_need while `in` is there; head_have < 4; not both.
- * 2. A connection is in net.partials exactly while `in` is there.
- * 3. A paused or memory-starved connection does not poll for readability.
- * 4. After conn_close nothing is called for the connection but `closed`.
+ * 1. head_have < 4; not both that and `in` (of which partial.c has its own).
+ * 2. A paused or memory-starved connection does not poll for readability.
+ * 3. After conn_close nothing is called for the connection but `closed`.
  */
 #include "base/bytes.h"
 #include "base/mem.h"
@@ -68,15 +67,6 @@ static void on_handle_closed(uv_handle_t *handle)
     net_released(net);
 }
 
-void conn_forget_partial(struct conn *c)
-{
-    struct slab *slab = c->in;
-    c->in = NULL;
-    list_remove(&c->partial);
-    net_set_aside(c->net);
-    slab_unref(slab);
-}
-
 static void count_end(struct net *net, enum conn_end why)
 {
     struct metrics *m = net->options.metrics;
@@ -100,7 +90,7 @@ void conn_close(struct conn *c, enum conn_end why, const char *reason)
     diag_log(net->options.diag, theirs ? DIAG_WARN : DIAG_DEBUG, "connection_closed",
              "peer=%s reason=%s", peer,
              diag_quote(reason, text)); /* whole: a limit's name is at its end */
-    conn_forget_partial(c);
+    partial_forget(c);
     slab_unref(c->rest);
     c->rest = NULL;
     c->head_have = 0;
@@ -125,7 +115,7 @@ void conn_close(struct conn *c, enum conn_end why, const char *reason)
 static bool may_read(const struct conn *c)
 {
     return !c->paused && !c->finishing && !c->net->stop_reading &&
-           !list_linked(&c->waiting); /* invariant 3 */
+           !list_linked(&c->waiting); /* 2 */
 }
 
 void conn_update(struct conn *c)
@@ -166,20 +156,16 @@ static int64_t deadline_of(const struct conn *c, enum conn_end *ret_why, const c
     }
     if (partial && may_read(c)) {
         deadline = c->progress_ms + config->frame_stall_ms;
-        if (net->spent_ms && c->in) {
-            /* everybody waits for this one: it has so long in all, not for each byte */
-            int64_t since = c->begun_ms > net->spent_ms ? c->begun_ms : net->spent_ms;
-            int64_t last = since + config->frame_stall_ms;
-            deadline = last < deadline ? last : deadline;
-        }
         *ret_why = CONN_END_STALLED;
         *ret_reason = "the frame makes no progress (rivulet.frame.stall.ms)";
-        int64_t quiet_ms = c->progress_ms > net->spent_ms ? c->progress_ms : net->spent_ms;
-        if (net->spent_ms && c->in && quiet_ms + config->memory_stall_ms < deadline) {
-            deadline = quiet_ms + config->memory_stall_ms;
-            *ret_reason = "the frame makes no progress while memory is spent "
-                          "(rivulet.memory.stall.ms)";
+        if (c->in) {
+            partial_deadline(c, &deadline, ret_reason);
         }
+    } else if (c->in && c->paused && partial_spent_ms(net)) {
+        deadline = later(c->begun_ms, partial_spent_ms(net)) + config->frame_stall_ms;
+        *ret_why = CONN_END_STALLED;
+        *ret_reason = "the frame waits for earlier requests while memory is spent "
+                      "(rivulet.frame.stall.ms)";
     }
     if (c->out_bytes && c->out_ms + config->reply_stall_ms < deadline) {
         deadline = c->out_ms + config->reply_stall_ms;
@@ -233,29 +219,11 @@ static void on_timer(struct timer *timer)
 
 /* ---- frames */
 
-static void deliver(struct conn *c, struct slab *slab, const uint8_t *bytes, size_t size,
-                    int64_t arrived_us)
+void conn_deliver(struct conn *c, struct slab *slab, const uint8_t *bytes, size_t size,
+                  int64_t arrived_us)
 {
     c->last_frame = size;
     c->net->options.events.frame(c->owner, slab, bytes, size, arrived_us);
-}
-
-/* A partial frame of `need` bytes, the first of them at p. */
-static void begin_partial(struct conn *c, const uint8_t *p, size_t have, size_t need)
-{
-    const struct budget *budget = c->net->options.budget;
-    size_t trust = c->last_frame < PARTIAL_TRUST_MAX ? c->last_frame : PARTIAL_TRUST_MAX;
-    trust = budget->used_bytes < budget->limit_bytes / 2 ? trust : 0;
-    size_t size = have * 2 > trust ? have * 2 : trust;
-    size = size < PARTIAL_SIZE_MIN ? PARTIAL_SIZE_MIN : size;
-    size = size > need ? need : size;
-    c->in = slab_create(c->net->options.budget, size);
-    memcpy(c->in->data, p, have);
-    c->in_have = have;
-    c->in_need = need;
-    c->begun_ms = c->progress_ms = now_ms(c->net);
-    list_push(&c->net->partials, &c->partial);
-    net_set_aside(c->net);
 }
 
 /* Is it a size that we take? Closes the connection otherwise. */
@@ -298,28 +266,18 @@ static void parse_rest(struct conn *c, int64_t arrived_us)
         const uint8_t *bytes = c->rest_at + FRAME_HEAD;
         left -= FRAME_HEAD;
         if (left < (size_t)size) {
-            begin_partial(c, bytes, left, (size_t)size);
+            c->rest_at = c->rest_end;
+            partial_begin(c, bytes, left, (size_t)size, arrived_us);
             break;
         }
         c->rest_at = bytes + size;
-        deliver(c, c->rest, bytes, (size_t)size, arrived_us);
+        conn_deliver(c, c->rest, bytes, (size_t)size, arrived_us);
     }
     if (!c->closing && c->rest && (!c->paused || c->rest_at == c->rest_end)) {
         slab_unref(c->rest);
         c->rest = NULL;
         conn_arm(c);
     }
-}
-
-/* The partial frame is whole. */
-static void finish_partial(struct conn *c, int64_t arrived_us)
-{
-    struct slab *slab = c->in;
-    c->in = NULL;
-    list_remove(&c->partial);
-    net_set_aside(c->net);
-    deliver(c, slab, slab->data, c->in_need, arrived_us);
-    slab_unref(slab);
 }
 
 /* Room in the slab that all connections share, behind what frames may still use. */
@@ -339,23 +297,36 @@ static struct slab *read_slab(struct net *net)
     return net->read_slab;
 }
 
-/* What the partial frame's slab must grow by to take more. */
-static size_t partial_growth(const struct conn *c)
+/* Bytes that were read; 0: none, or the connection is closed. */
+static size_t read_some(struct conn *c, const struct iovec *parts, int count,
+                        int64_t *ret_arrived_us)
 {
-    if (!c->in || c->in_have < c->in->size) {
+    ssize_t n = c->transport->read(c->fd, parts, count);
+    if (n == TRANSPORT_AGAIN) {
         return 0;
     }
-    size_t size = c->in->size * 2 < c->in_need ? c->in->size * 2 : c->in_need;
-    return size - c->in->size;
+    if (n <= 0) {
+        conn_close(c, CONN_END_PEER, n == 0 ? "closed by the client" : "the socket broke");
+        return 0;
+    }
+    *ret_arrived_us = clock_mono_us(c->net->options.clock);
+    c->activity_ms = c->progress_ms = *ret_arrived_us / 1000;
+    c->net->options.metrics->received_bytes += (uint64_t)n;
+    return (size_t)n;
 }
 
-static void grow_partial(struct conn *c)
+/* What of the partial frame nobody wants. */
+static bool drop_some(struct conn *c, struct slab *shared)
 {
-    size_t more = partial_growth(c);
-    if (more) {
-        c->in = slab_resize(c->in, c->in->size + more);
-        net_set_aside(c->net);
+    size_t room = shared->size - c->net->read_used;
+    struct iovec part = {shared->data + c->net->read_used, room < c->in_drop ? room : c->in_drop};
+    int64_t arrived_us;
+    size_t got = read_some(c, &part, 1, &arrived_us);
+    if (got) {
+        c->in_drop -= got;
+        partial_came(c, 0, arrived_us);
     }
+    return false; /* the others are read first */
 }
 
 /* One read. False: nothing more for now. */
@@ -363,41 +334,38 @@ static bool read_once(struct conn *c)
 {
     struct net *net = c->net;
     struct slab *shared = read_slab(net);
+    if (c->in_drop) {
+        return drop_some(c, shared);
+    }
     struct iovec parts[2];
     int count = 0;
     size_t own = 0;
+    size_t size = 0;
     if (c->in) {
-        grow_partial(c);
-        own = c->in->size - c->in_have;
+        partial_grow(c);
+        size = c->in->size;
+        own = (size < c->in_need ? size : c->in_need) - c->in_have;
         parts[count++] = (struct iovec){c->in->data + c->in_have, own};
     }
     uint8_t *at = shared->data + net->read_used;
     size_t room = shared->size - net->read_used;
-    if (!c->in || c->in->size == c->in_need) {
+    if (!c->in || size >= c->in_need) {
         memcpy(at, c->head, c->head_have);
-        size_t most = budget_tight(net->options.budget) ? READ_SIZE_TIGHT : READ_SIZE_MAX;
+        bool tight = budget_tight(net->options.budget) || budget_tight(&net->partial_memory);
+        size_t most = tight ? READ_SIZE_TIGHT : READ_SIZE_MAX;
         room = room > most ? most : room;
         parts[count++] = (struct iovec){at + c->head_have, room - c->head_have};
     }
-    ssize_t n = c->transport->read(c->fd, parts, count);
-    if (n == TRANSPORT_AGAIN) {
+    int64_t arrived_us;
+    size_t got = read_some(c, parts, count, &arrived_us);
+    if (got == 0) {
         return false;
     }
-    if (n <= 0) {
-        conn_close(c, CONN_END_PEER, n == 0 ? "closed by the client" : "the socket broke");
-        return false;
-    }
-    int64_t arrived_us = clock_mono_us(net->options.clock);
-    c->activity_ms = c->progress_ms = arrived_us / 1000;
-    net->options.metrics->received_bytes += (uint64_t)n;
-    size_t got = (size_t)n;
+    bool filled = got == own;
     if (c->in) {
         size_t mine = got < own ? got : own;
-        c->in_have += mine;
         got -= mine;
-        if (c->in_have == c->in_need) {
-            finish_partial(c, arrived_us);
-        }
+        partial_came(c, mine, arrived_us);
     }
     if (got && !c->closing) {
         got += c->head_have;
@@ -409,29 +377,7 @@ static bool read_once(struct conn *c)
         c->rest_end = at + got;
         parse_rest(c, arrived_us);
     }
-    return !c->closing && c->in && c->in_have < c->in_need && n == (ssize_t)(own) &&
-           c->in->size < c->in_need;
-}
-
-/* True when it has to wait for memory. Who has something there already, of a frame, of requests or
- * of answers, waits while little is left, so that it is left to others. */
-static bool wait_for_memory(struct conn *c)
-{
-    struct net *net = c->net;
-    const struct budget *budget = net->options.budget;
-    bool holds = c->in || c->busy || c->out_bytes;
-    if (!(holds ? budget_tight_with(budget, partial_growth(c)) : budget_spent(budget))) {
-        return false;
-    }
-    net_note_spent(net);
-    budget_wait(net->options.budget);
-    if (net_oldest_partial(net) == c) {
-        conn_arm(c);
-        return false;
-    }
-    list_push(&net->waiters, &c->waiting);
-    conn_update(c);
-    return true;
+    return !c->closing && !c->paused && c->in && filled && size < c->in_need;
 }
 
 void conn_read_on(struct conn *c)
@@ -471,7 +417,7 @@ void conn_linger(struct conn *c)
         conn_close(c, CONN_END_STOP, "finished");
         return;
     }
-    conn_forget_partial(c);
+    partial_forget(c);
     slab_unref(c->rest);
     c->rest = NULL;
     c->head_have = 0;
@@ -500,8 +446,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (events & UV_WRITABLE) {
         conn_send(c);
     }
-    if (!c->closing && (events & UV_READABLE) && may_read(c) && !wait_for_memory(c)) {
-        while (read_once(c) && !wait_for_memory(c)) {
+    if (!c->closing && (events & UV_READABLE) && may_read(c) && !partial_waits(c)) {
+        while (read_once(c) && !partial_waits(c)) {
         }
         conn_update(c);
     }

@@ -12,6 +12,7 @@ struct net *net_create(const struct net_options *options)
     struct net *net = mem_need_zero(1, sizeof *net);
     net->options = *options;
     net->config = options->config;
+    partial_memory_init(net);
     list_init(&net->conns);
     list_init(&net->closed);
     list_init(&net->listeners);
@@ -46,31 +47,23 @@ void net_destroy(struct net *net)
 void net_set_config(struct net *net, const struct config *config)
 {
     net->config = config;
-    list_each(link, &net->conns)
-    {
-        conn_arm(list_entry(link, struct conn, link)); /* times may have become shorter */
-    }
+    net_arm_all(net);
 }
 
 void net_memory_freed(struct net *net)
 {
     net->memory_freed = true;
+    net->spent_ms = 0;
+}
+
+size_t net_partial_peak_bytes(const struct net *net)
+{
+    return net->partial_memory.peak_bytes;
 }
 
 int net_connection_count(const struct net *net)
 {
     return net->count;
-}
-
-struct conn *net_oldest_partial(struct net *net)
-{
-    return list_empty(&net->partials) ? NULL : list_entry(net->partials.next, struct conn, partial);
-}
-
-void net_set_aside(struct net *net)
-{
-    const struct conn *oldest = net_oldest_partial(net);
-    budget_set_aside(net->options.budget, oldest ? oldest->in->size : 0);
 }
 
 /* ---- connections of an address */
@@ -124,6 +117,14 @@ static void try_waiter(struct conn *c)
     conn_arm(c);
 }
 
+void net_arm_all(struct net *net)
+{
+    list_each(link, &net->conns)
+    {
+        conn_arm(list_entry(link, struct conn, link));
+    }
+}
+
 void net_note_spent(struct net *net)
 {
     if (net->spent_ms) {
@@ -134,10 +135,7 @@ void net_note_spent(struct net *net)
     diag_log(net->options.diag, DIAG_WARN, "memory_spent",
              "limit=rivulet.memory.max.bytes bytes=%zu connections=%d",
              net->options.budget->used_bytes, net->count);
-    list_each(link, &net->conns)
-    {
-        conn_arm(list_entry(link, struct conn, link)); /* answers have less time now */
-    }
+    net_arm_all(net);
 }
 
 /* Who waits for memory tries again when there is some; and while there is none, the oldest partial
@@ -150,7 +148,6 @@ static void serve_waiters(struct net *net)
     }
     if (net->memory_freed) {
         net->memory_freed = false;
-        net->spent_ms = 0;
         struct list waiters;
         list_init(&waiters);
         list_splice(&waiters, &net->waiters);
@@ -158,7 +155,7 @@ static void serve_waiters(struct net *net)
             try_waiter(list_entry(waiters.next, struct conn, waiting));
         }
     }
-    struct conn *oldest = net_oldest_partial(net);
+    struct conn *oldest = partial_oldest(net);
     if (oldest && list_linked(&oldest->waiting)) {
         try_waiter(oldest);
     }

@@ -6,9 +6,18 @@
  * progress, idleness, an error of the socket; `closed` is called for each connection that was
  * `opened`, exactly once, before its memory goes.
  *
- * Memory: bytes are charged to the budget as they arrive, never as announced. When it is spent
- * every connection stops reading, but for the one whose partial frame is oldest, so that something
- * always completes; what that one has does not count for the others, or they would wait for it.
+ * Memory: bytes are charged to the budget as they arrive, never as announced. Frames that are not
+ * all here have a part of it, rivulet.memory.partial.max.bytes, that they get along with, so that
+ * they leave the rest to others; a connection that has nothing of a frame reads on. When either is
+ * spent those that wait for it stop reading, but for the one whose partial frame is oldest, so that
+ * something always completes; what that one has does not count for the others, or they would wait
+ * for it.
+ *
+ * Large frames: of one of more than 4 MiB the owner is asked while it arrives (`partial`). It may
+ * take away the front, and leave the beginning of a smaller frame; it may have a piece dropped that
+ * nobody wants; it may close the connection. A front counts as a partial frame's memory as long as
+ * anybody has it. Whoever cuts must pause the connection while much of what it cut is under way:
+ * the oldest may go past the limit, but not with everything that its client has.
  *
  * One thread: the loop's. Callbacks may write to, pause and close any connection.
  */
@@ -48,6 +57,9 @@ struct net_events {
     /* One frame without its size. The bytes live in the slab: keep them with slab_ref. */
     void (*frame)(void *owner, struct slab *slab, const uint8_t *bytes, size_t size,
                   int64_t arrived_us);
+    /* Of a frame without its size, so much is there. The slab's reference is the owner's until it
+     * returns: it gives that one back, or another one's, with what is left and when to ask again. */
+    void (*partial)(void *owner, struct slab_partial *p, int64_t arrived_us);
     /* All output that was waiting has gone, or has come below its bound. */
     void (*drained)(void *owner);
     void (*closed)(void *owner);
@@ -72,6 +84,7 @@ void net_memory_freed(struct net *net); /* the budget came below its mark */
 bool net_turn_end(struct net *net); /* before the loop blocks: sends what was written in this turn;
                                        true: it called back */
 int net_connection_count(const struct net *net);
+size_t net_partial_peak_bytes(const struct net *net); /* most that partial frames ever had */
 
 /* Listens; port 0 picks one. ERR_BUSY: in use; ERR_NOT_FOUND: the address is not here; ERR_IO.
  * `ret_address` gets "host:port". */

@@ -146,6 +146,11 @@ static void conn_frame(void *owner, struct slab *slab, const uint8_t *bytes, siz
     session_frame(owner, slab, bytes, size, arrived_us);
 }
 
+static void conn_partial(void *owner, struct slab_partial *p, int64_t arrived_us)
+{
+    session_partial(owner, p, arrived_us);
+}
+
 static void conn_drained(void *owner)
 {
     session_drained(owner);
@@ -235,7 +240,10 @@ static void logs_stopped(void *ctx)
         diag_log(s->o.diag, DIAG_ERROR, "stop_failed",
                  "what=\"the mark of a clean stop\" error=\"%s\"", err_text(s->result));
     } else {
-        diag_log(s->o.diag, DIAG_INFO, "stopped", "clean=true");
+        diag_log(s->o.diag, DIAG_INFO, "stopped",
+                 "clean=true memory_peak=%zu partial_memory_peak=%zu produce_parts=%llu",
+                 s->budget.peak_bytes, net_partial_peak_bytes(s->net),
+                 (unsigned long long)s->metrics.produce_parts);
     }
     s->stage = STAGE_CLOSING;
     net_close(s->net, handles_closed, s);
@@ -711,7 +719,7 @@ static void open_net(struct server *s)
         .metrics = &s->metrics,
         .config = s->config,
         .connections_max = room > FILES_MIN ? room : FILES_MIN,
-        .events = {conn_opened, conn_frame, conn_drained, conn_closed},
+        .events = {conn_opened, conn_frame, conn_partial, conn_drained, conn_closed},
         .ctx = s,
     };
     s->net = net_create(&o);

@@ -12,6 +12,8 @@
 #include "broker/log/journal.h"
 #include "broker/meta/record.h"
 #include "client/spool/internal.h"
+#include "gen/apis.h"
+#include "gen/produce.h"
 #include "protocol/frame.h"
 #include "tests/kit/log_kit.h"
 #include "tests/kit/spool_disk.h"
@@ -93,6 +95,50 @@ static int kind_of(const char *name)
     return -1;
 }
 
+/* The frame, so much of it there as leaves some of it out. */
+static void produce_cuts(const uint8_t *frame, size_t size)
+{
+    struct buf b = {0};
+    for (size_t part = 1; part <= 4; part++) {
+        add_short(&b, size * part / 4 - 1);
+        add_byte(&b, (int)part);
+        buf_add(&b, frame, size);
+        put_buf("produce_cut", &b);
+    }
+    buf_finish(&b);
+}
+
+/* Topics and partitions enough for several cuts, in every version. */
+static void produces(void)
+{
+    enum { TOPICS = 3, EACH = 4, SIZE = 20 };
+    static const uint8_t records[SIZE];
+    struct arena a;
+    arena_init(&a, 1 << 20);
+    for (int16_t version = 3; version <= 13; version++) {
+        struct produce_request q;
+        struct writer w;
+        produce_request_init(&q);
+        q.topics = wire_array(&a, &produce_request_topic_table, TOPICS);
+        q.topics_count = TOPICS;
+        for (int32_t t = 0; t < TOPICS; t++) {
+            struct produce_request_topic *topic = &q.topics[t];
+            topic->name = STR("topic");
+            topic->partitions = wire_array(&a, &produce_request_partition_table, EACH);
+            topic->partitions_count = EACH - t;
+            for (int32_t i = 0; i < EACH; i++) {
+                topic->partitions[i].records = (struct wire_records){records, SIZE, NULL};
+            }
+        }
+        writer_init(&w, SIZE_MAX);
+        frame_begin_request(&w, wire_api_find(API_PRODUCE), version, 77, STR("client"));
+        check(wire_encode(&produce_request_table, version, &w, &q) == OK && frame_end(&w) == OK);
+        produce_cuts(w.ptr + FRAME_SIZE_BYTES, w.len - FRAME_SIZE_BYTES);
+        writer_finish(&w);
+    }
+    arena_finish(&a);
+}
+
 static void message(int kind, int16_t version, const uint8_t *p, size_t size)
 {
     struct buf b = {0};
@@ -112,6 +158,9 @@ static void message(int kind, int16_t version, const uint8_t *p, size_t size)
         writer_add(&w, p, size);
         check(frame_end(&w) == OK);
         put("frame", w.ptr, w.len);
+        if (api->key == API_PRODUCE) {
+            produce_cuts(w.ptr + FRAME_SIZE_BYTES, w.len - FRAME_SIZE_BYTES);
+        }
         if (api_row_find(api->key) && w.len < 400) {
             add_byte(&b, 170);
             add_short(&b, w.len - FRAME_SIZE_BYTES);
@@ -704,6 +753,7 @@ int main(int argc, char **argv)
     make_dir(top);
     rng_init(&rng, 1);
     messages(argv[2]);
+    produces();
     batches(&rng);
     records();
     segments();

@@ -349,6 +349,44 @@ static void a_budget_tells_once_when_there_is_room_again(void **state)
     assert_int_equal(b.peak_bytes, 800);
 }
 
+static void a_part_of_a_budget_counts_in_the_whole(void **state)
+{
+    (void)state;
+    int calls = 0;
+    int part_calls = 0;
+    struct budget whole = {.limit_bytes = 800, .freed = count_call, .ctx = &calls};
+    struct budget part = {
+        .limit_bytes = 80, .freed = count_call, .ctx = &part_calls, .whole = &whole};
+    budget_charge(&whole, 100);
+    budget_charge(&part, 80);
+    assert_true(budget_spent(&part));
+    assert_false(budget_spent(&whole));
+    assert_int_equal(whole.used_bytes, 180);
+    budget_set_aside(&part, 30); /* of both */
+    assert_false(budget_spent(&part));
+    assert_true(budget_tight_with(&part, 20));
+    assert_int_equal(whole.aside_bytes, 30);
+    budget_set_aside(&part, 0);
+    budget_wait(&part); /* of the part alone */
+    budget_return(&whole, 50);
+    assert_int_equal(calls + part_calls, 0);
+    budget_return(&part, 20);
+    assert_int_equal(part_calls, 1);
+    assert_int_equal(calls, 0);
+    assert_int_equal(whole.used_bytes, 110);
+    struct slab *s = slab_create(&part, 10);
+    assert_int_equal(part.used_bytes, 70);
+    assert_int_equal(whole.used_bytes, 120);
+    slab_hand_up(s);
+    assert_int_equal(part.used_bytes, 60);
+    assert_int_equal(whole.used_bytes, 120);
+    slab_unref(s);
+    assert_int_equal(part.used_bytes, 60);
+    assert_int_equal(whole.used_bytes, 110);
+    assert_int_equal(part.peak_bytes, 80);
+    assert_int_equal(whole.peak_bytes, 180);
+}
+
 static void a_slab_lives_as_long_as_its_last_reference(void **state)
 {
     (void)state;
@@ -523,6 +561,7 @@ int main(void)
         cmocka_unit_test(a_timer_that_arms_itself_for_now_waits_for_the_next_call),
         cmocka_unit_test(quantiles_are_within_a_fifth),
         cmocka_unit_test(a_budget_tells_once_when_there_is_room_again),
+        cmocka_unit_test(a_part_of_a_budget_counts_in_the_whole),
         cmocka_unit_test(a_slab_lives_as_long_as_its_last_reference),
         cmocka_unit_test(a_log_line_is_one_line_whatever_is_in_it),
         cmocka_unit_test(data_from_outside_is_escaped_and_bounded),

@@ -696,7 +696,7 @@ static void an_allocation_below_every_limit_that_fails_ends_it_with_71(void **st
         print_message("skipped: sanitizers take all address space there is\n");
         skip();
     }
-    struct daemon *d = DAEMON();
+    struct daemon *d = DAEMON("rivulet.request.other.max.bytes=104857600");
     struct wire_client *c = wire_connect(d);
     rlim_t size = (rlim_t)proc_address_space_bytes(d->pid) + ROOM;
     const struct rlimit tight = {.rlim_cur = size, .rlim_max = size};

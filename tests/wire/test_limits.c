@@ -121,6 +121,43 @@ static void one_element_more_in_an_array_closes_the_connection(void **state)
     end(c, d);
 }
 
+/* Metadata of one topic with a long name; `size` bytes without the frame's own size. */
+static struct bytes frame_of_name(struct wire_client *c, size_t size)
+{
+    struct metadata_request *q = NEW(c, metadata_request);
+    q->topics = NEW(c, metadata_request_topic);
+    q->topics_count = 1;
+    q->topics->name = STR("");
+    size_t len = size + 4 - wire_frame(c, API_METADATA, 8, q).len;
+    char *name = wire_room(c, len, 1);
+    memset(name, 'n', len);
+    q->topics->name = (struct str){name, len};
+    return wire_frame(c, API_METADATA, 8, q);
+}
+
+static void one_byte_more_of_a_request_that_is_no_produce_closes_the_connection(void **state)
+{
+    (void)state;
+    enum { LIMIT = 20000 };
+    struct daemon *d =
+        DAEMON("rivulet.request.other.max.bytes=20000", "auto.create.topics.enable=false");
+    struct wire_client *c = wire_connect(d);
+    struct bytes frame = frame_of_name(c, LIMIT);
+    assert_int_equal(frame.len, LIMIT + 4);
+    wire_send(c, frame.ptr, frame.len);
+    const struct metadata_response *a = wire_answer(c, API_METADATA, 8, c->correlation_id);
+    assert_int_equal(a->topics_count, 1);
+    struct wire_client *bad = wire_connect(d);
+    frame = frame_of_name(bad, LIMIT + 1);
+    wire_send(bad, frame.ptr, frame.len);
+    wire_expect_close(bad);
+    daemon_await_log(d, "(rivulet.request.other.max.bytes)");
+    wire_close(bad);
+    TOPIC(c, "t", 1);
+    assert_int_equal(wire_put_good(c, "t", BATCH(c, .value_size = 2 * LIMIT)), 0);
+    end(c, d);
+}
+
 /* The least that the row allows is 64 KiB: some hundred topics are within, thousands are not. */
 static void a_request_that_takes_more_memory_closes_its_connection(void **state)
 {
@@ -310,6 +347,7 @@ int main(void)
         cmocka_unit_test(one_partition_more_is_refused),
         cmocka_unit_test(a_topic_name_may_have_249_bytes),
         cmocka_unit_test(one_element_more_in_an_array_closes_the_connection),
+        cmocka_unit_test(one_byte_more_of_a_request_that_is_no_produce_closes_the_connection),
         cmocka_unit_test(a_request_that_takes_more_memory_closes_its_connection),
         cmocka_unit_test(an_answer_describes_no_more_partitions_than_it_may),
         cmocka_unit_test(one_inflated_byte_more_is_refused),

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"sync"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -34,6 +37,7 @@ func runProduce() {
 		produce("franz-idempotent", 4, 0, 20000, kgo.ProducerBatchMaxBytes(4000))
 		assertOnce("franz-idempotent", 4, 20000)
 	})
+	check("one request of more than 32 MiB", largeRequests)
 	check("offsets of times, reading from a time", times)
 	if rivulet {
 		check("transactional producer is refused", func() {
@@ -58,6 +62,68 @@ func roundTrip(codec, a string) {
 		}
 	}
 	assertOnce(topic, 3, 1000)
+}
+
+// sizes is a hook: the largest produce request that was written, as the client counts it.
+const produceKey = 0
+
+type sizes struct {
+	sync.Mutex
+	largest int
+}
+
+func (s *sizes) OnBrokerWrite(_ kgo.BrokerMetadata, key int16, written int, _, _ time.Duration, err error) {
+	s.Lock()
+	defer s.Unlock()
+	if key == produceKey && err == nil && written > s.largest {
+		s.largest = written
+	}
+}
+
+// A batch of nearly 1 MB for each of 64 partitions, sent all at once, twice.
+func largeRequests() {
+	const partitions, rounds, size, least = 64, 2, 900_000, 32 << 20
+	topic := "franz-large"
+	create(topic, partitions, nil)
+	random := rand.New(rand.NewPCG(1, 2))
+	values := map[int32][][]byte{}
+	hook := &sizes{}
+	var lock sync.Mutex
+	var wrong []string
+	c := client(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.ManualFlushing(), kgo.WithHooks(hook), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	defer c.Close()
+	for round := range rounds {
+		for p := range int32(partitions) {
+			v := make([]byte, size)
+			for i := range v {
+				v[i] = byte(random.Uint32())
+			}
+			values[p] = append(values[p], v)
+			c.Produce(timed(), &kgo.Record{Topic: topic, Partition: p, Value: v}, func(r *kgo.Record, err error) {
+				lock.Lock()
+				defer lock.Unlock()
+				if err != nil || r.Offset != int64(round) {
+					wrong = append(wrong, fmt.Sprintf("partition %d: offset %d for %d, error %v", r.Partition, r.Offset, round, err))
+				}
+			})
+		}
+		ok(c.Flush(timed()), "flush")
+	}
+	that(len(wrong) == 0, "%v", wrong)
+	that(hook.largest > least, "the largest request had %d bytes", hook.largest)
+	reader := client(kgo.ConsumeTopics(topic))
+	defer reader.Close()
+	next := make([]int, partitions)
+	for seen := 0; seen < partitions*rounds; {
+		fetches := reader.PollFetches(timed())
+		ok(fetches.Err(), "poll")
+		fetches.EachRecord(func(r *kgo.Record) {
+			same(int64(next[r.Partition]), r.Offset, "offset")
+			that(bytes.Equal(values[r.Partition][r.Offset], r.Value), "record %d of partition %d came back changed", r.Offset, r.Partition)
+			next[r.Partition]++
+			seen++
+		})
+	}
 }
 
 func times() {
