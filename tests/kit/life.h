@@ -68,7 +68,8 @@ struct life {
     uint64_t losses[LIFE_LOSSES];
     char first_loss[LIFE_TEXT];
     uint64_t refused;      /* steps that were answered with an error */
-    uint64_t journal_uses; /* of its files, between two clean stops, at most */
+    uint64_t journal_uses; /* of its files, in all */
+    uint64_t uses_seen;    /* of them, since the last start */
 };
 
 int life_steps(void); /* of the script */
