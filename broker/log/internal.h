@@ -208,7 +208,7 @@ struct offset_files {
     err result;
     bool under_way;
     bool read;
-    bool stale; /* the start found something in them that is not true */
+    bool stale;        /* the start found something in them that is not true */
     bool ends_unknown; /* how far logs were durable has rotted: it may be further than all else
                           says (O4) */
 };

@@ -23,14 +23,15 @@ static const struct journal_batch *journalled(struct look *l)
     while (j && l->journal_next < j->count && j->batches[l->journal_next].offset < l->next_offset) {
         l->journal_next++;
     }
-    bool there = j && l->journal_next < j->count &&
-                 j->batches[l->journal_next].offset == l->next_offset;
+    bool there =
+        j && l->journal_next < j->count && j->batches[l->journal_next].offset == l->next_offset;
     return there ? &j->batches[l->journal_next] : NULL;
 }
 
 static bool pass(struct look *l, const struct batch_header *h, const uint8_t *p)
 {
-    bool good = batch_is_in_place(h, l->next_offset, l->end_offset) && batch_crc_is_right(p, h->size);
+    bool good =
+        batch_is_in_place(h, l->next_offset, l->end_offset) && batch_crc_is_right(p, h->size);
     if (good) {
         l->position += (int64_t)h->size;
         l->next_offset = h->base_offset + h->last_offset_delta + 1;

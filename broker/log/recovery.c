@@ -152,9 +152,9 @@ static int64_t next_base(const struct log *log, int32_t index)
 struct scan {
     struct segment *s;
     struct store_file *file;
-    int64_t size;        /* of the file */
-    int64_t position;    /* up to here it is good */
-    int64_t next_offset; /* that must or may come */
+    int64_t size;         /* of the file */
+    int64_t position;     /* up to here it is good */
+    int64_t next_offset;  /* that must or may come */
     struct segment *next; /* the one behind; NULL: there is none */
     int64_t end_offset;   /* of the next segment: all in this one are below it */
     int64_t

@@ -366,7 +366,8 @@ static void what_the_journal_has_goes_back_behind_a_segment_that_rotted(void **s
     char path[64];
     snprintf(path, sizeof path, "t0-0/%020lld.log", (long long)base);
     log_kit_crash(k, SIM_CUT_LOSE);
-    sim_store_flip(k->sim, path, 8, 0x40); /* the length of its first batch, which was synced there */
+    sim_store_flip(k->sim, path, 8,
+                   0x40); /* the length of its first batch, which was synced there */
     for (int round = 0; round < 3; round++) {
         assert_int_equal(log_kit_start(k, 2, false), OK);
         assert_int_equal(log_end_offset(log_kit_log(k, 0)), 12 + round);
