@@ -411,6 +411,8 @@ err offsets_file_read(struct store *store, const char *path, struct map *offsets
 /* The one with a checksum, all of it or nothing: ERR_CORRUPT when that is not its own. */
 err durable_offsets_read(struct store *store, const char *path, struct map *offsets);
 void offsets_text_seal(struct buf *text); /* adds the checksum, as the last line */
+bool offsets_text_unseal(
+    struct str *text); /* takes it off; false: it is not of what is before it */
 int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t otherwise);
 
 /* ---- offset_files.c: the offset checkpoints */

@@ -168,8 +168,7 @@ void offsets_text_seal(struct buf *text)
     buf_printf(text, "crc32c %08x\n", (unsigned)crc32c(text->ptr, text->len));
 }
 
-/* Takes the seal off. False: it is not of what is before it. */
-static bool unseal(struct str *text)
+bool offsets_text_unseal(struct str *text)
 {
     char seal[SEAL_SIZE + 1];
     if (text->len < SEAL_SIZE) {
@@ -187,8 +186,9 @@ static err take_durable(struct str rest, struct map *offsets)
     int64_t count;
     int64_t n = 0;
     bool sealed = rest.len > 0 && rest.ptr[0] == '1';
-    if ((sealed && !unseal(&rest)) || !next_line(&rest, &line) || !next_number(&line, &version) ||
-        version != sealed || !next_line(&rest, &line) || !next_number(&line, &count)) {
+    if ((sealed && !offsets_text_unseal(&rest)) || !next_line(&rest, &line) ||
+        !next_number(&line, &version) || version != sealed || !next_line(&rest, &line) ||
+        !next_number(&line, &count)) {
         return ERR_CORRUPT;
     }
     for (; next_line(&rest, &line); n++) {
