@@ -535,6 +535,14 @@ static void look_at_records(struct life *l, int i, struct log *log)
             next = e ? next : look_at_batch(l, i, (uint8_t *)out.ptr + at, &h, next, &scratch);
         }
         buf_finish(&out);
+        /* Behind what was acknowledged and seen it is fenced, and says so; later too. */
+        struct life_log *mine = &l->logs[i];
+        if (e == ERR_CORRUPT && log->fenced && next >= mine->end && next >= mine->seen) {
+            mine->held = next + 1;
+        }
+        if (e == ERR_CORRUPT && next + 1 == mine->held) {
+            break;
+        }
         if (e || next == before) {
             say(l, LIFE_LOST, "log %d: %lld cannot be read (%s)", i, (long long)next, err_text(e));
             break;

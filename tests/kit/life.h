@@ -44,6 +44,7 @@ struct life_log {
     int64_t start;                /* DeleteRecords was answered for it */
     int64_t start_most;           /* it may begin here at most: asked for, or seen */
     int64_t tried;                /* offset of the batch that nobody knows the fate of; -1: none */
+    int64_t held;                 /* behind the offset that a fence holds; 0: none */
     int32_t sequence;             /* of its producer's next batch */
     int64_t values[LIFE_OFFSETS]; /* of the record that was last given the offset */
 };
