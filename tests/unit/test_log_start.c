@@ -382,6 +382,72 @@ static void what_the_journal_has_goes_back_behind_a_segment_that_rotted(void **s
     done(k);
 }
 
+/* ---- a cleaned segment that has not taken its sources' place yet */
+
+/* Segments of four records each; the first one's cleaned copy waits. */
+static struct log_kit *kit_with_swap(int64_t *ret_batch)
+{
+    struct log_kit *k = kit();
+    struct store *s = store_of(k);
+    for (int64_t base = 0; base < 16; base += 4) {
+        *ret_batch = put_batches(k, base, base, base + 4);
+    }
+    (void)put_batches(k, 100, 0, 4);
+    assert_int_equal(s->ops->rename(s->ctx, "t0-0/00000000000000000100.log",
+                                    "t0-0/00000000000000000000.log.swap"),
+                     OK);
+    put_file(s, "recovery-point-offset-checkpoint", "0\n1\nt0 0 16\n");
+    return k;
+}
+
+static void expect_segments(struct log_kit *k, int64_t batch)
+{
+    for (int64_t base = 0; base < 16; base += 4) {
+        char path[64];
+        snprintf(path, sizeof path, "t0-0/%020lld.log", (long long)base);
+        assert_int_equal(size_of(k, path), 2 * batch);
+    }
+}
+
+/* Found by review: the base offset of its last batch, which no checksum covers, said which segments
+ * it stands for, and those were removed; so did the number of records in it. */
+static void a_cleaned_segment_that_rotted_takes_nothing_away(void **state)
+{
+    (void)state;
+    static const char *const swap = "t0-0/00000000000000000000.log.swap";
+    int64_t batch;
+    struct log_kit *k = kit_with_swap(&batch);
+    assert_int_equal(log_kit_start(k, 1, false), OK);
+    assert_true(is_said(k, "event=swap_ended"));
+    assert_int_equal(log_end_offset(log_kit_log(k, 0)), 16);
+    expect_segments(k, batch);
+    done(k);
+    for (int64_t position = 0; position < 2 * batch; position++) {
+        if (position % batch >= 12 && position % batch < 16) {
+            continue; /* the leader epoch: nobody can tell */
+        }
+        for (int bit = 0; bit < 8; bit += 2) {
+            if (position == batch + 7 && bit == 2) {
+                continue; /* four more: where the next segment ends. Nor here */
+            }
+            k = kit_with_swap(&batch);
+            sim_store_flip(k->sim, swap, position, (uint8_t)(1 << bit));
+            err e = log_kit_start(k, 1, false);
+            assert_true(e == ERR_CORRUPT || e == ERR_TRUNCATED);
+            assert_true(is_said(k, "event=swap_unreadable"));
+            expect_segments(k, batch);
+            done(k);
+        }
+    }
+    for (int empty = 0; empty < 2; empty++) { /* nor does it where nothing says how far it may go */
+        k = kit_with_swap(&batch);
+        put_file(store_of(k), empty ? swap : "recovery-point-offset-checkpoint", "");
+        assert_int_equal(log_kit_start(k, 1, false), ERR_CORRUPT);
+        expect_segments(k, batch);
+        done(k);
+    }
+}
+
 /* ---- what a start says */
 
 static void what_a_start_has_put_on_disk_the_journal_does_not_say_again(void **state)
@@ -419,6 +485,7 @@ int main(void)
         cmocka_unit_test(a_segment_that_lies_within_another_one_cuts_nothing_that_was_durable),
         cmocka_unit_test(what_the_next_segment_has_is_cut_off_the_one_before),
         cmocka_unit_test(what_the_journal_has_goes_back_behind_a_segment_that_rotted),
+        cmocka_unit_test(a_cleaned_segment_that_rotted_takes_nothing_away),
         cmocka_unit_test(what_a_start_has_put_on_disk_the_journal_does_not_say_again),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
