@@ -272,6 +272,9 @@ struct log_manager {
 
 void segment_path(const struct segment *s, enum file_kind kind,
                   char path[LOG_PATH_SIZE]); /* worker too */
+/* Worker: into its directory: partition.metadata, an empty first segment. Durable with the first
+ * sync of the log: a crash before that makes them again. */
+err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
 struct seg_file *seg_file_cached(struct segment *s,
                                  enum file_kind kind); /* NULL when it is closed; touches the LRU */
 void seg_file_ref(struct seg_file *f);
@@ -395,9 +398,6 @@ err recover_reaches(const struct segment *s, const struct journal_log *journal, 
 
 err log_recover(struct log *log, bool clean); /* start, blocking */
 struct journal_id log_journal_id(const struct log *log);
-/* Worker: into its directory: partition.metadata, an empty first segment. Durable with the first
- * sync of the log: a crash before that makes them again. */
-err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
 
 /* ---- text_files.c: small files in Kafka's text forms */
 

@@ -103,7 +103,10 @@ int64_t offset_files_take(struct log_manager *m, enum offset_file file, const st
     struct offset_files *f = &m->offset_files;
     int64_t value = checkpoint_value(&f->there[file], log->dir, 0);
     if (value > end_offset) {
-        f->stale = true; /* O1: another log's of that name, or records are missing */
+        f->stale = true; /* O1: another log's of that name, or all of it is missing */
+        diag_log(m->o.diag, DIAG_WARN, "checkpoint_beyond_end",
+                 "file=%s dir=%s offset=%lld end=%lld", names[file], log->dir, (long long)value,
+                 (long long)end_offset);
         return 0;
     }
     return value;

@@ -905,22 +905,6 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     return ended;
 }
 
-err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset)
-{
-    static const char *const suffixes[] = {"log", "index", "timeindex"};
-    char path[LOG_PATH_SIZE];
-    err e = OK;
-    for (int i = 0; !e && i < 3; i++) {
-        struct store_file *file = NULL;
-        snprintf(path, sizeof path, "%s/%020" PRId64 ".%s", dir, base_offset, suffixes[i]);
-        e = store->ops->open(store->ctx, path, STORE_CREATE, &file);
-        if (!e) {
-            store->ops->close(store->ctx, file);
-        }
-    }
-    return e ? e : metadata_write(store, dir, id);
-}
-
 /* A directory of that name that says it is another topic's: deleted ones are renamed, durably,
  * before their name is free, so somebody put it there. It is kept, out of the way. */
 static err move_stranger(struct log *log, struct uuid id)

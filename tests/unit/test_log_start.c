@@ -473,6 +473,28 @@ static void what_a_start_has_put_on_disk_the_journal_does_not_say_again(void **s
     done(k);
 }
 
+/* Of another log of its name, or all of this one is gone: who looks for it must be told. */
+static void a_log_that_is_empty_though_a_checkpoint_knows_more_is_told_of(void **state)
+{
+    (void)state;
+    for (int by_word = 0; by_word < 2; by_word++) {
+        struct log_kit *k = kit();
+        if (by_word) {
+            put_word(k, 5);
+        } else {
+            put_file(store_of(k), "recovery-point-offset-checkpoint", "0\n1\nt0 0 5\n");
+        }
+        for (int round = 0; round < 2; round++) {
+            k->lines.len = 0;
+            assert_int_equal(log_kit_start(k, 1, false), OK);
+            assert_int_equal(is_said(k, "event=checkpoint_beyond_end"), round == 0);
+            assert_int_equal(log_end_offset(log_kit_log(k, 0)), 0);
+            log_kit_crash(k, SIM_CUT_LOSE);
+        }
+        done(k);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -487,6 +509,7 @@ int main(void)
         cmocka_unit_test(what_the_journal_has_goes_back_behind_a_segment_that_rotted),
         cmocka_unit_test(a_cleaned_segment_that_rotted_takes_nothing_away),
         cmocka_unit_test(what_a_start_has_put_on_disk_the_journal_does_not_say_again),
+        cmocka_unit_test(a_log_that_is_empty_though_a_checkpoint_knows_more_is_told_of),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
