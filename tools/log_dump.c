@@ -260,8 +260,9 @@ static void dump_all(struct dump *d)
         const struct dumper *dumper = dumper_of(path);
         struct stat st;
         d->next_offset = -1;
-        dump_journal_open(d, path);
-        if (stat(path, &st) != 0) {
+        if (!dump_journal_open(d, path)) {
+            d->files++; /* there is one, and it is a problem */
+        } else if (stat(path, &st) != 0) {
             dump_problem(d, path, "%s", strerror(errno));
         } else if (S_ISDIR(st.st_mode)) {
             dump_dir(d, path, DUMP_DEPTH);
@@ -279,8 +280,9 @@ static void dump_all(struct dump *d)
 void dump_journal_report(const struct tool *t, const char *path)
 {
     struct dump d = {.t = t, .quiet = true, .journal_only = true};
-    dump_journal_open(&d, path);
-    dump_dir(&d, path, DUMP_DEPTH);
+    if (dump_journal_open(&d, path)) {
+        dump_dir(&d, path, DUMP_DEPTH);
+    }
     dump_journal_close(&d);
     batch_scratch_finish(&d.scratch);
     buf_finish(&d.batch);

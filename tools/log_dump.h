@@ -57,7 +57,8 @@ void dump_bytes(struct bytes b); /* "..." escaped, or null, on standard output *
 
 /* ---- log_journal.c */
 
-void dump_journal_open(struct dump *d, const char *path); /* a data directory, or what is in one */
+/* Of a data directory, or what is in one. False: it must not be dumped, and why was said. */
+bool dump_journal_open(struct dump *d, const char *path);
 void dump_journal_close(struct dump *d);
 void dump_journal_enter(struct dump *d, const char *path); /* a partition's directory */
 void dump_journal_leave(struct dump *d, const char *path); /* all of its segments are dumped */

@@ -177,6 +177,14 @@ static void tell_state(struct dump *d)
              r->groups, r->groups == 1 ? "" : "s", files, files == 1 ? "" : "s",
              map_count(&r->logs), map_count(&r->logs) == 1 ? "" : "s");
     tell(d, false, JOURNAL_NAME "*", text);
+    for (int i = 0; i < JOURNAL_FILES_MAX; i++) {
+        if (j->files[i].rotten) {
+            journal_path(j, i, file);
+            tell(d, true, file,
+                 "its header has rotted, and nobody knows what it has: the next start cuts no "
+                 "partition");
+        }
+    }
     if (r->rot.position) {
         journal_path(j, r->rot.file, file);
         snprintf(text, sizeof text,
@@ -194,13 +202,32 @@ static void tell_state(struct dump *d)
     }
 }
 
-void dump_journal_open(struct dump *d, const char *path)
+/* False: it has files that would have to be read, and are not here. */
+static bool is_ours(struct dump *d)
 {
     struct dump_journal *j = &d->journal;
-    if (!find_data_dir(path, &j->dir) || is_there(buf_text(&j->dir), ".kafka_cleanshutdown")) {
-        return;
+    char file[DIR_NAME_SIZE];
+    err e = log_dir_others(&j->store, file);
+    if (e || file[0]) {
+        tell(d, true, file,
+             e ? err_text(e) : "of a shard that this build does not have: it would be misread");
+    }
+    return !e && !file[0];
+}
+
+bool dump_journal_open(struct dump *d, const char *path)
+{
+    struct dump_journal *j = &d->journal;
+    if (!find_data_dir(path, &j->dir)) {
+        return true;
     }
     j->store = (struct store){.ops = &read_ops, .ctx = (void *)(uintptr_t)buf_text(&j->dir)};
+    if (!is_ours(d)) {
+        return false;
+    }
+    if (is_there(buf_text(&j->dir), ".kafka_cleanshutdown")) {
+        return true;
+    }
     j->diag = (struct diag){.level = DIAG_ERROR, .clock = &clock_real, .write = to_nobody};
     journal_init(&j->journal, &j->store, &j->diag, 0, 0);
     map_init(&j->points, 0);
@@ -208,7 +235,8 @@ void dump_journal_open(struct dump *d, const char *path)
     if (e) {
         tell(d, true, JOURNAL_NAME "*", err_text(e));
     }
-    j->there = !e && j->journal.replay && j->journal.replay->groups > 0;
+    j->there =
+        !e && j->journal.replay && (j->journal.replay->groups > 0 || j->journal.replay->rotten);
     e = j->there ? offsets_file_read(&j->store, "recovery-point-offset-checkpoint", &j->points)
                  : OK;
     if (e && e != ERR_NOT_FOUND && e != ERR_CORRUPT) { /* the last is told with the file */
@@ -218,12 +246,13 @@ void dump_journal_open(struct dump *d, const char *path)
     if (j->there && is_data) {
         tell_state(d);
     }
+    return true;
 }
 
 void dump_journal_close(struct dump *d)
 {
     struct dump_journal *j = &d->journal;
-    if (j->store.ops) {
+    if (j->journal.store) {
         journal_finish(&j->journal);
         map_finish(&j->points);
     }

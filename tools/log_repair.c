@@ -3,7 +3,7 @@
  * the partitions, and what is printed.
  */
 #include "base/mem.h"
-#include "broker/log/journal.h"
+#include "broker/log/internal.h"
 #include "broker/log/repair.h"
 #include "tools/files.h"
 #include "tools/log_dump.h"
@@ -183,6 +183,34 @@ static int refuse_journal(struct repair_job *j, const char *path)
     return EXIT_DONE;
 }
 
+/* What stands in the way of a plan, and is the broker's to read. */
+static int refuse_unknown(struct repair_job *j, const char *path)
+{
+    struct map ends;
+    char file[DIR_NAME_SIZE];
+    err e = log_dir_others(&j->store, file);
+    if (e || file[0]) {
+        tool_say(e ? "%s cannot be listed: %s"
+                   : "%s/%s is of a shard that this build does not have: it would be misread",
+                 path, e ? err_text(e) : file);
+        return EXIT_FAILED;
+    }
+    int code = refuse_journal(j, path);
+    if (code != EXIT_DONE) {
+        return code;
+    }
+    map_init(&ends, 0);
+    e = durable_offsets_read(&j->store, "durable-offset-checkpoint", &ends);
+    map_finish(&ends);
+    if (e && e != ERR_NOT_FOUND) {
+        tool_say("%s/durable-offset-checkpoint cannot be read: %s\nit says how far the partitions "
+                 "were good; start rivuletd on them once, which writes it anew",
+                 path, err_text(e));
+        return EXIT_FAILED;
+    }
+    return EXIT_DONE;
+}
+
 static int open_directory(struct repair_job *j, const char *path)
 {
     struct buf mark = {0};
@@ -212,7 +240,7 @@ static int open_directory(struct repair_job *j, const char *path)
                  err_text(e));
         return EXIT_FAILED;
     }
-    int code = refuse_journal(j, path);
+    int code = refuse_unknown(j, path);
     if (code != EXIT_DONE) {
         return code;
     }

@@ -1,16 +1,19 @@
 /* The small files beside the segments.
  *
  *   leader-epoch-checkpoint: lines "0", the count, then "EPOCH START-OFFSET" each, both rising
- *   *-offset-checkpoint: lines "0", the count, then "TOPIC PARTITION OFFSET" each
+ *   *-offset-checkpoint: lines "0", the count, then "TOPIC PARTITION OFFSET" each;
+ *     durable-offset-checkpoint, which is not Kafka's, has "1" for "0" and ends with its checksum
  *   OFFSET.snapshot: int16 1, uint32 crc32c of what follows, int32 count, entries of 46 bytes
  */
 #include "tools/log_dump.h"
 
 #include "base/bytes.h"
 #include "base/crc32c.h"
+#include "broker/log/internal.h"
 
 #include <errno.h>
 #include <inttypes.h>
+#include <string.h>
 
 enum {
     STATE_FILE_LIMIT = 64 * 1024 * 1024, /* bytes; a million producers */
@@ -142,14 +145,21 @@ void dump_offsets(struct dump *d, const char *path)
     struct buf text = {0};
     int64_t v[2], offset;
     struct str partition;
+    const char *slash = strrchr(path, '/');
+    bool is_sealed = strcmp(slash ? slash + 1 : path, "durable-offset-checkpoint") == 0;
     dump_file(d, path);
     if (!read_whole(d, path, &text) ||
-        text.len == 0) { /* Kafka has empty ones until it knows any */
+        (text.len == 0 && !is_sealed)) { /* Kafka has empty ones until it knows any */
         goto out;
     }
     struct str rest = {text.ptr, text.len};
-    if (!line_numbers(&rest, 1, v) || v[0] != 0) {
-        dump_problem(d, path, "the first line is not version 0");
+    is_sealed = is_sealed && text.len > 0 && text.ptr[0] != '0'; /* older builds wrote no sum */
+    if (is_sealed && !offsets_text_unseal(&rest)) {
+        dump_problem(d, path, "its checksum is wrong");
+        goto out;
+    }
+    if (!line_numbers(&rest, 1, v) || v[0] != is_sealed) {
+        dump_problem(d, path, "the first line is not version %d", is_sealed);
         goto out;
     }
     if (!line_numbers(&rest, 1, v) || v[0] < 0) {

@@ -266,10 +266,12 @@ static void next_logs(struct checkpoint *c)
     }
 }
 
-static bool has_dirty_index(const struct log *log)
+/* An index was written, or something cut off, and that alone: a start after a clean stop would take
+ * what comes back for the log's. */
+static bool has_unsynced(const struct log *log)
 {
     for (int32_t i = 0; i < log->segment_count; i++) {
-        if (log->segments[i]->index_dirty) {
+        if (log->segments[i]->index_dirty || log->segments[i]->cut) {
             return true;
         }
     }
@@ -285,7 +287,7 @@ static bool is_due(const struct log *log, enum checkpoint_kind kind)
         return log->appended_bytes - log->checkpointed_bytes >= CHECKPOINT_GROWTH ||
                compact_wants_checkpoint(log);
     }
-    return log->recovery_point < log->durable.offset || log->epochs_dirty || has_dirty_index(log) ||
+    return log->recovery_point < log->durable.offset || log->epochs_dirty || has_unsynced(log) ||
            log->journalled || (log->snapshot_offset < 0 && log->durable.offset > 0);
 }
 

@@ -19,6 +19,7 @@
  */
 #include "broker/log/compact.h"
 
+#include "base/check.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
@@ -111,17 +112,15 @@ err swap_run(struct cleaning *c)
     return e;
 }
 
-/* The offset behind the last batch of B.log.swap. */
-static err swap_end(struct log *log, int64_t base_offset, int64_t *ret_end)
+/* The offset behind the last batch of a segment, be it of B.log.swap: up to the first that is not
+ * right, with ERR_CORRUPT or ERR_TRUNCATED. */
+static err file_end(struct store *store, const char *path, int64_t base_offset, int64_t *ret_end)
 {
-    struct store *store = log->m->o.store;
-    char path[LOG_PATH_SIZE];
     struct store_file *file;
     struct batch_header h;
+    struct buf batch = {0};
     int64_t size = 0;
     int64_t position = 0;
-    int64_t end = base_offset;
-    swap_path(log->dir, base_offset, FILE_LOG, ".swap", path);
     err e = store->ops->open(store->ctx, path, STORE_READ, &file);
     if (e) {
         return e;
@@ -134,34 +133,66 @@ static err swap_end(struct log *log, int64_t base_offset, int64_t *ret_end)
                      .end = size,
                      .window = window,
                      .window_size = SCAN_CHUNK};
+    *ret_end = base_offset;
     while (!e && !(e = walk_header(&w, position, &h))) {
-        e = batch_is_in_place(&h, end, INT64_MAX) ? OK : ERR_CORRUPT;
-        end = h.base_offset + h.last_offset_delta + 1;
-        position += (int64_t)h.size;
+        size_t got = 0;
+        check(buf_reserve(&batch, h.size)); /* no more than the file has */
+        e = store->ops->read(store->ctx, file, batch.ptr, h.size, position, &got);
+        bool right = !e && got == h.size && batch_is_in_place(&h, *ret_end, INT64_MAX) &&
+                     batch_crc_is_right(batch.ptr, h.size);
+        e = e || right ? e : ERR_CORRUPT;
+        if (!e) {
+            *ret_end = h.base_offset + h.last_offset_delta + 1;
+            position += (int64_t)h.size;
+        }
     }
     store->ops->close(store->ctx, file);
     mem_free(window);
-    *ret_end = end;
+    buf_finish(&batch);
     return e == ERR_NOT_FOUND ? OK : e;
+}
+
+/* A base offset is not under its batch's checksum, and the last one says which segments go. (S1) No
+ * source has anything behind the end, and all of them are below the recovery point on disk. */
+static err check_end(struct log *log, int64_t end, int64_t last_source)
+{
+    struct store *store = log->m->o.store;
+    char path[LOG_PATH_SIZE];
+    int64_t source_end = 0;
+    int64_t point = offset_files_take(log->m, OFFSETS_RECOVERY, log, INT64_MAX);
+    if (end > point) {
+        return ERR_CORRUPT;
+    }
+    swap_path(log->dir, last_source, FILE_LOG, "", path);
+    err e = file_end(store, path, last_source, &source_end);
+    e = e == ERR_CORRUPT || e == ERR_TRUNCATED ? OK : e; /* a source may rot, and goes */
+    return e || source_end <= end ? e : ERR_CORRUPT;
 }
 
 err swap_recover(struct log *log, int64_t base_offset, const int64_t *bases, int32_t count)
 {
     int64_t end = 0;
-    err e = swap_end(log, base_offset, &end);
-    if (e) { /* it was synced before it had this name: it has rotted, and what it replaces is
-                partly gone perhaps. Nothing is guessed, nothing is removed. */
-        diag_log(log->m->o.diag, DIAG_ERROR, "swap_unreadable", "dir=%s base=%lld error=\"%s\"",
-                 log->dir, (long long)base_offset, err_text(e));
-        return e;
-    }
     int32_t first = 0;
+    char path[LOG_PATH_SIZE];
+    swap_path(log->dir, base_offset, FILE_LOG, ".swap", path);
+    err e = file_end(log->m->o.store, path, base_offset, &end);
     while (first < count && bases[first] < base_offset) {
         first++;
     }
     int32_t behind = first;
     while (behind < count && bases[behind] < end) {
         behind++;
+    }
+    if (!e && end == base_offset) { /* S1 */
+        e = ERR_CORRUPT;
+    } else if (!e && behind > first) {
+        e = check_end(log, end, bases[behind - 1]);
+    }
+    if (e) { /* it was synced before it had this name: it has rotted, and what it replaces is
+                partly gone perhaps. Nothing is guessed, nothing is removed. */
+        diag_log(log->m->o.diag, DIAG_ERROR, "swap_unreadable", "dir=%s base=%lld error=\"%s\"",
+                 log->dir, (long long)base_offset, err_text(e));
+        return e;
     }
     diag_log(log->m->o.diag, DIAG_INFO, "swap_ended", "dir=%s base=%lld end=%lld", log->dir,
              (long long)base_offset, (long long)end);

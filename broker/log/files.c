@@ -18,6 +18,21 @@ void segment_path(const struct segment *s, enum file_kind kind, char path[LOG_PA
              suffixes[kind]);
 }
 
+err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset)
+{
+    char path[LOG_PATH_SIZE];
+    err e = OK;
+    for (int i = 0; !e && i < FILE_KINDS; i++) {
+        struct store_file *file = NULL;
+        snprintf(path, sizeof path, "%s/%020" PRId64 ".%s", dir, base_offset, suffixes[i]);
+        e = store->ops->open(store->ctx, path, STORE_CREATE, &file);
+        if (!e) {
+            store->ops->close(store->ctx, file);
+        }
+    }
+    return e ? e : metadata_write(store, dir, id);
+}
+
 static void close_run(struct work *work)
 {
     struct seg_file *f = list_entry(work, struct seg_file, close);

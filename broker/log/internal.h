@@ -208,7 +208,9 @@ struct offset_files {
     err result;
     bool under_way;
     bool read;
-    bool stale; /* the start found something in them that is not true */
+    bool stale;        /* the start found something in them that is not true */
+    bool ends_unknown; /* how far logs were durable has rotted: it may be further than all else
+                          says (O4) */
 };
 
 struct log_manager {
@@ -270,6 +272,9 @@ struct log_manager {
 
 void segment_path(const struct segment *s, enum file_kind kind,
                   char path[LOG_PATH_SIZE]); /* worker too */
+/* Worker: into its directory: partition.metadata, an empty first segment. Durable with the first
+ * sync of the log: a crash before that makes them again. */
+err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
 struct seg_file *seg_file_cached(struct segment *s,
                                  enum file_kind kind); /* NULL when it is closed; touches the LRU */
 void seg_file_ref(struct seg_file *f);
@@ -382,13 +387,17 @@ err recover_index_put(struct segment *s, enum file_kind kind, const struct buf *
 /* New indexes of the segments [from, to), which no checkpoint will sync. */
 err recover_indexes_sync(struct log *log, int32_t from, int32_t to);
 
+/* ---- recover_next.c: at the start, blocking */
+
+/* Are there good batches in a segment, one behind the other, up to the offset `upto`, be it that the
+ * journal has them, or up to the base of the segment behind it? */
+err recover_reaches(const struct segment *s, const struct journal_log *journal, int64_t upto,
+                    bool *ret_yes);
+
 /* ---- recovery.c */
 
 err log_recover(struct log *log, bool clean); /* start, blocking */
 struct journal_id log_journal_id(const struct log *log);
-/* Worker: into its directory: partition.metadata, an empty first segment. Durable with the first
- * sync of the log: a crash before that makes them again. */
-err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset);
 
 /* ---- text_files.c: small files in Kafka's text forms */
 
@@ -397,7 +406,13 @@ err metadata_read(struct store *store, const char *dir,
 err metadata_write(struct store *store, const char *dir, struct uuid id);
 err epochs_read(struct store *store, const char *dir, struct log_epoch **ret_epochs,
                 int32_t *ret_count);
+/* ERR_CORRUPT: what is before the line that is none is there all the same. */
 err offsets_file_read(struct store *store, const char *path, struct map *offsets);
+/* The one with a checksum, all of it or nothing: ERR_CORRUPT when that is not its own. */
+err durable_offsets_read(struct store *store, const char *path, struct map *offsets);
+void offsets_text_seal(struct buf *text); /* adds the checksum, as the last line */
+bool offsets_text_unseal(
+    struct str *text); /* takes it off; false: it is not of what is before it */
 int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t otherwise);
 
 /* ---- offset_files.c: the offset checkpoints */

@@ -21,6 +21,8 @@
  *   J2  groups are numbered without a gap, over all files; a valid one behind a bad one is rot
  *   J3  a file is cleared, durably, before it is used again: no old group lies behind a new header
  *   J4  a batch is here only if all of it was written to its segment
+ *   J5  uses and groups are counted from a start that left no file with any: the numbers of one
+ *       process have no end that it could reach, and what a start reads is followed by nothing
  */
 #include "broker/log/journal.h"
 

@@ -43,6 +43,7 @@ struct journal_file {
     struct store_file *file; /* owned; NULL: none */
     uint64_t use;            /* of the files' uses, this is which; 0: never used or cleared */
     uint64_t sequence;       /* of its first group */
+    bool rotten;             /* the start found its header neither whole nor zeros */
     uint8_t salt[JOURNAL_SALT];
 };
 
@@ -135,7 +136,8 @@ struct journal_replay {
     struct map logs;                    /* JOURNAL_KEY -> struct journal_log (owned) */
     uint8_t *images[JOURNAL_FILES_MAX]; /* owned: files' bytes */
     uint64_t groups;
-    bool rotten; /* a valid group behind a bad one: what was durable is not known for sure */
+    bool rotten; /* a valid group behind a bad one, or a header that is none: what was durable is
+                    not known for sure */
     struct journal_spot rot;  /* of the first valid one behind a bad one */
     struct journal_spot torn; /* of a group that was begun and is not whole, at the end */
 };
@@ -178,7 +180,8 @@ struct journal_record {
 };
 
 enum { JOURNAL_VERSION = 1 };
-/* Of uses and sequences: more than there will ever be, and what is above is rot: they only rise. */
+/* Of uses and sequences: what is above is rot. A start that has cleared all files counts from the
+ * beginning (J5), so nobody who writes ever comes near. */
 #define JOURNAL_NUMBER_MAX ((uint64_t)INT64_MAX)
 extern const uint64_t journal_file_magic;
 enum { JOURNAL_GROUP_MAGIC = 0x47524a52 }; /* "RJRG" */

@@ -1,6 +1,7 @@
 /* Reading the journal at a start. Files in the order of their uses, groups in the order of their
  * numbers; the first that is not valid ends it, unless a valid one comes behind (J2): then what
- * lies between has rotted, and what is valid counts all the same.
+ * lies between has rotted, and what is valid counts all the same. A header is a sector, of zeros or
+ * whole: one that is neither has rotted, and nobody knows what its file had.
  */
 #include "broker/log/journal.h"
 
@@ -78,8 +79,8 @@ static bool group_is_valid(const struct journal_file *f, const uint8_t *p, int64
 static void add_batch(struct journal_log *log, const uint8_t *p, size_t size, int64_t end)
 {
     struct batch_header h;
-    if (batch_header_read(p, size, &h) || h.size != size ||
-        h.base_offset + h.last_offset_delta + 1 != end) {
+    if (batch_header_read(p, size, &h) || h.size != size || h.base_offset < 0 ||
+        end <= h.base_offset || end - h.base_offset != (int64_t)h.last_offset_delta + 1) {
         return; /* a valid group says what nobody wrote: the log's walk will tell */
     }
     while (log->count && log->batches[log->count - 1].offset >= h.base_offset) {
@@ -134,7 +135,7 @@ static void take_file(struct journal *j, const struct journal_file *f, const uin
         if (group_is_valid(f, image + at, size - at, &g) && g.sequence >= *expected &&
             g.sequence <= JOURNAL_NUMBER_MAX) {
             bad = bad || g.sequence > *expected;
-            if (bad && !r->rotten) {
+            if (bad && !r->rot.position) {
                 char path[JOURNAL_PATH_SIZE];
                 journal_path(j, f->number, path);
                 r->rotten = true;
@@ -205,9 +206,9 @@ static err look_at_file(struct journal *j, struct journal_file *f, int64_t *ret_
         f->sequence = h.sequence;
         memcpy(f->salt, h.salt, sizeof f->salt);
         j->use = h.use > j->use ? h.use : j->use;
-    } else if (!is_zero((const uint8_t *)&h, sizeof h)) { /* half cleared; or rot: the gap in the
-                                                             groups' numbers will tell */
-        diag_log(j->diag, DIAG_WARN, "journal_header_unreadable", "file=%s", path);
+    } else if (!is_zero((const uint8_t *)&h, sizeof h)) {
+        f->rotten = true;
+        diag_log(j->diag, DIAG_ERROR, "journal_header_unreadable", "file=%s", path);
     }
     if (*ret_size != j->file_bytes && f->state == JOURNAL_FREE) {
         f->state = JOURNAL_NONE;
@@ -236,6 +237,7 @@ err journal_open(struct journal *j, bool clean)
     struct journal_file *used[JOURNAL_FILES_MAX];
     size_t count = 0;
     uint64_t expected = 0;
+    bool rotten = false;
     j->opened = true;
     err e = j->store->ops->list(j->store->ctx, "", each_entry, j);
     for (int i = 0; !e && i < JOURNAL_FILES_MAX; i++) {
@@ -245,14 +247,18 @@ err journal_open(struct journal *j, bool clean)
             if (!e && f->state == JOURNAL_FULL) {
                 used[count++] = f;
             }
+            rotten = rotten || f->rotten;
         }
     }
-    if (e || clean || count == 0) {
+    if (e || clean || (count == 0 && !rotten)) {
         return e;
     }
-    qsort(used, count, sizeof *used, compare_uses);
     j->replay = mem_need_zero(1, sizeof *j->replay);
     map_init(&j->replay->logs, j->use);
+    j->replay->rotten = rotten;
+    if (count > 0) {
+        qsort(used, count, sizeof *used, compare_uses);
+    }
     for (size_t i = 0; !e && i < count; i++) {
         e = read_file(j, used[i], sizes[used[i]->number]);
         if (!e) {
@@ -274,6 +280,15 @@ err journal_recycle(struct journal *j, int file_count)
     for (struct journal_file *f; !e && (f = journal_first(j, JOURNAL_FULL));) {
         e = journal_clear_file(j, f); /* the oldest first: those that are left have no gap */
         f->state = e ? JOURNAL_FULL : JOURNAL_FREE;
+    }
+    for (int i = 0; !e && i < JOURNAL_FILES_MAX; i++) {
+        struct journal_file *f = &j->files[i];
+        e = f->rotten ? journal_clear_file(j, f) : OK; /* or every later start meets the rot */
+        f->rotten = f->rotten && e;
+    }
+    if (!e) { /* nothing is left that has a number: they begin anew, and never end (J5) */
+        j->use = 0;
+        j->sequence = 1;
     }
     for (int i = 0; !e && i < JOURNAL_FILES_MAX; i++) {
         struct journal_file *f = &j->files[i];

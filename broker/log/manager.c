@@ -175,9 +175,11 @@ err log_manager_opened(struct log_manager *m)
     struct journal *j = &m->journal;
     err e =
         j->opened ? OK : journal_open(j, true); /* no log: there is nothing that it could hold */
+    bool said = false;
     if (!e && j->replay) {
         m->offset_files.stale = true;
         e = offset_files_mend(m);
+        said = !e;
     }
     e = e ? e : journal_recycle(j, m->o.journal_files);
     if (e ==
@@ -186,7 +188,9 @@ err log_manager_opened(struct log_manager *m)
         diag_log(m->o.diag, DIAG_WARN, "journal_off", "error=\"%s\"", err_text(e));
         e = OK;
     }
-    journal_carry(m);
+    if (!said) { /* it is left to the first groups */
+        journal_carry(m);
+    }
     m->opened = true;
     checkpoint_arm(m); /* of what was scanned */
     return e;

@@ -41,6 +41,12 @@ struct log_manager_options {
     void *ctx;      /* for unsubmitted */
 };
 
+/* Is there a file of a shard behind the first in a data directory? "": none; else the first such
+ * name. Who reads the directory for one shard alone takes what is in the others' journals for never
+ * written. Blocking. */
+enum { DIR_NAME_SIZE = 256 };
+err log_dir_others(struct store *store, char ret_file[DIR_NAME_SIZE]);
+
 struct log_manager *log_manager_create(const struct log_manager_options *options);
 void log_manager_destroy(struct log_manager *m); /* after stop; takes NULL */
 

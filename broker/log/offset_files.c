@@ -6,7 +6,8 @@
  *   replication-offset-checkpoint      high watermarks; for Kafka's tools, nobody here reads it
  *   durable-offset-checkpoint          below it all was durable, and nothing is a torn tail: written
  *                                      before the journal, which says so too, is cleared. Kafka has
- *                                      no such file: its high watermarks are not durable
+ *                                      no such file: its high watermarks are not durable. So it has
+ *                                      a checksum
  *
  * Invariants:
  *   O1  what a file says of a name is of the log that has it: a name that is in a file, or in one
@@ -15,6 +16,12 @@
  *   O2  a start offset moves when the file that says so is durable, not before
  *   O3  how far a log is durable is said here, or by its recovery point, before a file of the
  *       journal that says so is cleared
+ *   O4  when that has rotted, nothing is a torn tail: the file is replaced whole, so no crash leaves
+ *       it so. Believing less of it would cut what was durable, believing what is still legible
+ *       could fence a sound log at an offset that it never had, and for good; so none of it counts,
+ *       a start after a crash fences a log where its bytes end in something that is not a batch, and
+ *       the file is written anew with what the start found. A log whose bytes end with a batch ends
+ *       there: nothing says that there was more
  */
 #include "broker/log/internal.h"
 
@@ -72,11 +79,16 @@ err offset_files_read(struct log_manager *m)
     for (int i = 0; i < OFFSET_FILES; i++) {
         char name[NAME_SIZE];
         file_name(m, i, name);
-        err e = offsets_file_read(m->o.store, name, &f->there[i]);
+        err e = i == OFFSETS_DURABLE ? durable_offsets_read(m->o.store, name, &f->there[i])
+                                     : offsets_file_read(m->o.store, name, &f->there[i]);
         /* Rot there costs a scan, and brings deleted records back. What cannot be read now may be
          * there at the next try. */
         failed = e && e != ERR_NOT_FOUND && e != ERR_CORRUPT ? e : failed;
-        if (e && e != ERR_NOT_FOUND) {
+        if (e == ERR_CORRUPT && i == OFFSETS_DURABLE) { /* O4 */
+            f->ends_unknown = f->stale = true;
+            diag_log(m->o.diag, DIAG_ERROR, "durable_ends_rotten",
+                     "file=%s effect=\"no log is cut at this start\"", name);
+        } else if (e && e != ERR_NOT_FOUND) {
             diag_log(m->o.diag, DIAG_WARN, "checkpoint_unreadable", "file=%s error=\"%s\"", name,
                      err_text(e));
         }
@@ -91,7 +103,10 @@ int64_t offset_files_take(struct log_manager *m, enum offset_file file, const st
     struct offset_files *f = &m->offset_files;
     int64_t value = checkpoint_value(&f->there[file], log->dir, 0);
     if (value > end_offset) {
-        f->stale = true; /* O1: another log's of that name, or records are missing */
+        f->stale = true; /* O1: another log's of that name, or all of it is missing */
+        diag_log(m->o.diag, DIAG_WARN, "checkpoint_beyond_end",
+                 "file=%s dir=%s offset=%lld end=%lld", names[file], log->dir, (long long)value,
+                 (long long)end_offset);
         return 0;
     }
     return value;
@@ -130,9 +145,13 @@ static void compose(struct log_manager *m, enum offset_file file)
                           (void *)(uintptr_t)(values[file] + 1)) == OK);
         count++;
     }
+    const bool sealed = file == OFFSETS_DURABLE;
     f->text[file].len = 0;
-    buf_printf(&f->text[file], "0\n%d\n", count);
+    buf_printf(&f->text[file], "%d\n%d\n", sealed, count);
     buf_add(&f->text[file], lines.ptr, lines.len);
+    if (sealed) {
+        offsets_text_seal(&f->text[file]);
+    }
     check(!f->text[file].failed && !lines.failed);
     buf_finish(&lines);
 }

@@ -14,8 +14,14 @@
  * file seems to hold. What it has not, and what nothing says to be durable, is written again from
  * what was read, so that the sync behind it syncs it. Only after the walk is anything cut. What the
  * journal says to be durable, or what was said before files of it were cleared (O3), moves the place
- * where a torn tail may begin; when the journal itself has rotted nothing is cut: the log is fenced
- * where it ends.
+ * where a torn tail may begin; when one of those has rotted nothing is cut: the log is fenced where
+ * it ends.
+ *
+ * Where a segment ends before the next one begins, or in bytes that are no batch, and what is there
+ * was durable, the walk goes on in the next segment: what the journal has for that must go back
+ * before it is cleared. A segment that reaches the next one has all that is its: what is behind that
+ * is of a batch that was refused, and cut off again, but not synced since; unless it was durable,
+ * and the next segment, which somebody else put there perhaps, does not have it.
  *
  * Invariants:
  *   R1  nothing below the recovery point is ever removed
@@ -146,10 +152,11 @@ static int64_t next_base(const struct log *log, int32_t index)
 struct scan {
     struct segment *s;
     struct store_file *file;
-    int64_t size;        /* of the file */
-    int64_t position;    /* up to here it is good */
-    int64_t next_offset; /* that must or may come */
-    int64_t end_offset;  /* of the next segment: all in this one are below it */
+    int64_t size;         /* of the file */
+    int64_t position;     /* up to here it is good */
+    int64_t next_offset;  /* that must or may come */
+    struct segment *next; /* the one behind; NULL: there is none */
+    int64_t end_offset;   /* of the next segment: all in this one are below it */
     int64_t
         durable_from; /* what is below is durable: the recovery point, or what the journal says */
     int64_t rewrite_from; /* position: what nothing vouches for, to be written again; -1: none */
@@ -162,6 +169,7 @@ struct scan {
     struct buf timeindex;              /* owned */
     bool stepped;                      /* over a bad batch below the recovery point */
     bool rotten; /* it stepped over something that only the journal tells from a torn tail */
+    bool unsure; /* more may be durable than anything says that can be read: nothing is cut */
 };
 
 static void scan_time_entry(struct scan *c)
@@ -360,7 +368,16 @@ static err scan_segment(struct scan *c)
     return e == ERR_UNSUPPORTED ? ERR_CORRUPT : e;
 }
 
-/* Something durable is not there: what is before it is served, and nothing appended. */
+/* What may be durable is not there, or cannot be read: the next start knows that something was. */
+static void hold_offset(struct scan *c)
+{
+    if (c->next_offset >= c->durable_from) {
+        c->durable_from = c->next_offset + 1;
+    }
+    segment_mark_bad(c->s, c->position);
+}
+
+/* What is before it is served, and nothing appended. */
 static void fence(struct scan *c)
 {
     struct log *log = c->s->log;
@@ -368,11 +385,20 @@ static void fence(struct scan *c)
              "dir=%s base=%lld position=%lld offset=%lld recovery_point=%lld", log->dir,
              (long long)c->s->base_offset, (long long)c->position, (long long)c->next_offset,
              (long long)c->durable_from);
-    if (c->next_offset >= c->durable_from) {
-        c->durable_from = c->next_offset + 1; /* something was there: the next start knows */
-    }
+    hold_offset(c);
     log->fenced = true;
-    segment_mark_bad(c->s, c->position);
+}
+
+/* Likewise, and there are segments behind: reads say so when they come to it. */
+static void step_over_rest(struct scan *c)
+{
+    const struct log *log = c->s->log;
+    diag_log(log->m->o.diag, DIAG_ERROR, "segment_end_corrupt",
+             "dir=%s base=%lld position=%lld offset=%lld next=%lld", log->dir,
+             (long long)c->s->base_offset, (long long)c->position, (long long)c->next_offset,
+             (long long)c->end_offset);
+    hold_offset(c);
+    c->rotten = true;
 }
 
 /* The file ends with a good batch, and more was durable: zeros say so to every later start, when
@@ -459,6 +485,43 @@ static err resume_scan(struct scan *c, const struct segment_tail *before)
     return OK;
 }
 
+/* Does the next segment have what is behind the end of this one, as far as it was durable? */
+static err next_goes_on(const struct scan *c, bool *ret_yes)
+{
+    if (c->next_offset >= c->durable_from && !c->unsure) {
+        *ret_yes = true; /* nothing was */
+        return OK;
+    }
+    int64_t upto = c->durable_from > c->end_offset ? c->durable_from : c->end_offset + 1;
+    return recover_reaches(c->next, c->journal, upto, ret_yes);
+}
+
+/* The walk found no batch where it came to: `found` says why. *ret_whole false: the log ends. */
+static err end_segment(struct scan *c, err found, bool *ret_whole)
+{
+    struct log *log = c->s->log;
+    const struct store *store = log->m->o.store;
+    bool complete = c->next && c->next_offset == c->end_offset;
+    if (found != ERR_CORRUPT && found != ERR_TRUNCATED) {
+        return found;
+    }
+    err e = complete ? next_goes_on(c, &complete) : OK;
+    *ret_whole = complete;
+    if (e) {
+        return e;
+    }
+    if (!complete && (c->next_offset < c->durable_from || c->unsure)) { /* R1 */
+        *ret_whole = c->next != NULL;
+        (c->next ? step_over_rest : fence)(c);
+        return OK;
+    }
+    diag_log(log->m->o.diag, DIAG_WARN, "tail_cut",
+             "dir=%s base=%lld position=%lld bytes=%lld offset=%lld", log->dir,
+             (long long)c->s->base_offset, (long long)c->position,
+             (long long)(c->size - c->position), (long long)c->next_offset);
+    return store->ops->truncate(store->ctx, c->file, c->position);
+}
+
 /* Scans a segment, cuts it if it may be cut, syncs it, and replaces its indexes. *ret_whole false:
  * it is the last one. */
 static err recover_segment(struct scan *c, bool *ret_whole)
@@ -486,22 +549,8 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     }
     const int64_t from = c->position;
     err found = e ? OK : scan_segment(c);
-    /* The segment has all that is its: what is behind that is of a batch that was refused, and cut
-     * off again, but not synced since. */
-    bool complete = found && c->next_offset == c->end_offset;
-    *ret_whole = !found || complete;
-    bool rotten = log->m->journal.replay && log->m->journal.replay->rotten;
-    if (found && found != ERR_CORRUPT && found != ERR_TRUNCATED) {
-        e = found;
-    } else if (found && !complete && (c->next_offset < c->durable_from || rotten)) { /* R1 */
-        fence(c);
-    } else if (found) {
-        diag_log(log->m->o.diag, DIAG_WARN, "tail_cut",
-                 "dir=%s base=%lld position=%lld bytes=%lld offset=%lld", log->dir,
-                 (long long)s->base_offset, (long long)c->position,
-                 (long long)(c->size - c->position), (long long)c->next_offset);
-        e = store->ops->truncate(store->ctx, c->file, c->position);
-    }
+    *ret_whole = true;
+    e = found ? end_segment(c, found, ret_whole) : e;
     e = e ? e : rewrite_unvouched(c);
     e = e ? e : store->ops->sync(store->ctx, c->file);
     file_use_end(&use);
@@ -693,6 +742,11 @@ static bool ends_early(const struct scan *c)
     return is_known && c->next_offset < c->durable_from;
 }
 
+static bool is_unsure(const struct log_manager *m)
+{
+    return (m->journal.replay && m->journal.replay->rotten) || m->offset_files.ends_unknown;
+}
+
 /* From the checkpoint on; what is below `*recovery_point`, which the journal may have moved, is
  * durable. Out: the one to record. */
 static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
@@ -700,7 +754,8 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
 {
     struct scan c = {.durable_from = *recovery_point,
                      .replay_from = snapshot < 0 ? 0 : snapshot,
-                     .journal = journal_find(&log->m->journal, log_journal_id(log))};
+                     .journal = journal_find(&log->m->journal, log_journal_id(log)),
+                     .unsure = is_unsure(log->m)};
     const int64_t from = snapshot < checkpointed ? snapshot : checkpointed;
     c.resume_from = from;
     /* What is below the checkpoint is synced, and may have been cleaned since. */
@@ -721,12 +776,13 @@ static err scan_log(struct log *log, int64_t snapshot, int64_t checkpointed,
         c.s = log->segments[i];
         if (i > first && c.s->base_offset > c.next_offset) { /* the tail of the one before is
                                                                 missing, or it was cleaned */
-            if (c.next_offset >= c.durable_from) {
+            if (c.next_offset >= c.durable_from && !c.unsure) {
                 break;
             }
             c.rotten = c.rotten || c.next_offset >= checkpointed;
         }
         c.next_offset = c.s->base_offset > c.next_offset ? c.s->base_offset : c.next_offset;
+        c.next = i + 1 < log->segment_count ? log->segments[i + 1] : NULL;
         c.end_offset = next_base(log, i);
         e = recover_segment(&c, &whole);
     }
@@ -847,22 +903,6 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
     log->snapshot_offset = snapshot;
     log->recovery_point = recovery_point > log->next_offset ? log->next_offset : recovery_point;
     return ended;
-}
-
-err log_make_files(struct store *store, const char *dir, struct uuid id, int64_t base_offset)
-{
-    static const char *const suffixes[] = {"log", "index", "timeindex"};
-    char path[LOG_PATH_SIZE];
-    err e = OK;
-    for (int i = 0; !e && i < 3; i++) {
-        struct store_file *file = NULL;
-        snprintf(path, sizeof path, "%s/%020" PRId64 ".%s", dir, base_offset, suffixes[i]);
-        e = store->ops->open(store->ctx, path, STORE_CREATE, &file);
-        if (!e) {
-            store->ops->close(store->ctx, file);
-        }
-    }
-    return e ? e : metadata_write(store, dir, id);
 }
 
 /* A directory of that name that says it is another topic's: deleted ones are renamed, durably,

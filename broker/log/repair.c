@@ -484,21 +484,22 @@ static err plan_other(struct store *store, const char *dir, const char *name,
     return e;
 }
 
+/* What the two files say. How far the log was durable is not guessed when that has rotted: the next
+ * start finds it, and writes it anew. */
 static err recovery_point_of(struct store *store, const char *dir, int64_t *ret_offset)
 {
-    static const char *const files[] = {"recovery-point-offset-checkpoint",
-                                        "durable-offset-checkpoint"};
-    err e = OK;
-    *ret_offset = 0;
-    for (int i = 0; i < 2 && !e; i++) {
-        struct map offsets;
-        map_init(&offsets, 0);
-        e = offsets_file_read(store, files[i], &offsets);
-        int64_t offset = checkpoint_value(&offsets, dir, 0);
-        *ret_offset = offset > *ret_offset ? offset : *ret_offset;
-        map_finish(&offsets);
-        e = e == ERR_NOT_FOUND || e == ERR_CORRUPT ? OK : e;
-    }
+    struct map offsets;
+    map_init(&offsets, 0);
+    err e = offsets_file_read(store, "recovery-point-offset-checkpoint", &offsets);
+    e = e == ERR_NOT_FOUND || e == ERR_CORRUPT ? OK : e;
+    int64_t checkpointed = checkpoint_value(&offsets, dir, 0);
+    map_finish(&offsets);
+    map_init(&offsets, 0);
+    e = e ? e : durable_offsets_read(store, "durable-offset-checkpoint", &offsets);
+    e = e == ERR_NOT_FOUND ? OK : e;
+    int64_t durable = checkpoint_value(&offsets, dir, 0);
+    map_finish(&offsets);
+    *ret_offset = checkpointed > durable ? checkpointed : durable;
     return e;
 }
 

@@ -36,7 +36,8 @@ struct repair_plan {
     int64_t bad_bytes;  /* to be cut */
 };
 
-/* Plans for the partition in `dir`. Errors are of reading: then there is no plan. */
+/* Plans for the partition in `dir`. Errors are of reading, or of the durable ends (ERR_CORRUPT): then
+ * there is no plan. */
 err repair_plan(struct store *store, const char *dir, struct repair_plan *ret_plan);
 const struct repair_step *repair_step(const struct repair_plan *plan, int index);
 void repair_plan_finish(struct repair_plan *plan); /* takes a zeroed one */

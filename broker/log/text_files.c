@@ -3,11 +3,14 @@
  *   partition.metadata            version: 0 / topic_id: BASE64URL
  *   leader-epoch-checkpoint       0 / number of entries / EPOCH START_OFFSET, each
  *   *-offset-checkpoint           0 / number of entries / TOPIC PARTITION OFFSET, each; in the data
- * directory
+ *                                 directory
+ *   durable-offset-checkpoint     likewise, but not Kafka's: 1 / number of entries / the entries /
+ *                                 crc32c HEX, of all lines before. Older builds wrote 0 and no sum
  */
 #include "broker/log/internal.h"
 
 #include "base/check.h"
+#include "base/crc32c.h"
 #include "base/mem.h"
 
 #include <inttypes.h>
@@ -127,6 +130,22 @@ err epochs_read(struct store *store, const char *dir, struct log_epoch **ret_epo
     return OK;
 }
 
+/* An entry of an offset checkpoint, with the name of its partition's directory as key. */
+static err take_offset(struct str line, struct map *offsets)
+{
+    struct str topic;
+    int64_t partition;
+    int64_t offset;
+    char key[LOG_PATH_SIZE];
+    if (!next_word(&line, &topic) || topic.len > 249 || !next_number(&line, &partition) ||
+        !next_number(&line, &offset) || offset < 0 || offset == INT64_MAX) {
+        return ERR_CORRUPT;
+    }
+    int size = snprintf(key, sizeof key, "%.*s-%" PRId64, STR_ARG(topic), partition);
+    check(!map_put(offsets, key, (size_t)size, (void *)(uintptr_t)(offset + 1)));
+    return OK;
+}
+
 err offsets_file_read(struct store *store, const char *path, struct map *offsets)
 {
     struct buf text = {0};
@@ -134,21 +153,66 @@ err offsets_file_read(struct store *store, const char *path, struct map *offsets
     err e = store_read_file(store, path, SMALL_FILE_MAX, &text);
     struct str rest = {text.ptr, text.len};
     for (int n = 0; !e && next_line(&rest, &line); n++) {
-        struct str topic;
-        int64_t partition;
-        int64_t offset;
-        char key[LOG_PATH_SIZE];
-        if (n < 2) {
-            continue;
-        }
-        if (!next_word(&line, &topic) || topic.len > 249 || !next_number(&line, &partition) ||
-            !next_number(&line, &offset) || offset < 0 || offset == INT64_MAX) {
-            e = ERR_CORRUPT;
-            break;
-        }
-        int size = snprintf(key, sizeof key, "%.*s-%" PRId64, STR_ARG(topic), partition);
-        check(!map_put(offsets, key, (size_t)size, (void *)(uintptr_t)(offset + 1)));
+        e = n < 2 ? OK : take_offset(line, offsets);
     }
+    buf_finish(&text);
+    return e;
+}
+
+/* ---- with a checksum */
+
+enum { SEAL_SIZE = sizeof "crc32c 00000000\n" - 1 };
+
+void offsets_text_seal(struct buf *text)
+{
+    buf_printf(text, "crc32c %08x\n", (unsigned)crc32c(text->ptr, text->len));
+}
+
+bool offsets_text_unseal(struct str *text)
+{
+    char seal[SEAL_SIZE + 1];
+    if (text->len < SEAL_SIZE) {
+        return false;
+    }
+    text->len -= SEAL_SIZE;
+    snprintf(seal, sizeof seal, "crc32c %08x\n", (unsigned)crc32c(text->ptr, text->len));
+    return memcmp(text->ptr + text->len, seal, SEAL_SIZE) == 0;
+}
+
+static err take_durable(struct str rest, struct map *offsets)
+{
+    struct str line;
+    int64_t version;
+    int64_t count;
+    int64_t n = 0;
+    bool sealed = rest.len > 0 && rest.ptr[0] == '1';
+    if ((sealed && !offsets_text_unseal(&rest)) || !next_line(&rest, &line) ||
+        !next_number(&line, &version) || version != sealed || !next_line(&rest, &line) ||
+        !next_number(&line, &count)) {
+        return ERR_CORRUPT;
+    }
+    for (; next_line(&rest, &line); n++) {
+        err e = take_offset(line, offsets);
+        if (e) {
+            return e;
+        }
+    }
+    return n == count ? OK : ERR_CORRUPT;
+}
+
+err durable_offsets_read(struct store *store, const char *path, struct map *offsets)
+{
+    struct buf text = {0};
+    struct map found;
+    map_init(&found, offsets->seed);
+    err e = store_read_file(store, path, SMALL_FILE_MAX, &text);
+    e = e ? e : take_durable((struct str){text.ptr, text.len}, &found);
+    if (!e) {
+        struct map before = *offsets;
+        *offsets = found;
+        found = before;
+    }
+    map_finish(&found);
     buf_finish(&text);
     return e;
 }

@@ -419,6 +419,21 @@ static void open_handles(struct server *s)
     timer_init(&s->stop_timer, stop_patience_over);
 }
 
+/* One shard would leave the others' journals unread, and cut what they alone have. */
+static err check_shards(const struct server *s)
+{
+    char file[DIR_NAME_SIZE];
+    char shown[DIAG_QUOTED_SIZE];
+    err e = log_dir_others(s->store, file);
+    if (!e && file[0]) {
+        diag_log(s->o.diag, DIAG_ERROR, "data_directory_refused",
+                 "file=%s reason=\"it is of a shard that this build does not have\"",
+                 diag_quote(file, shown));
+        e = ERR_UNSUPPORTED;
+    }
+    return e;
+}
+
 static err open_store(struct server *s)
 {
     err e = OK;
@@ -443,6 +458,7 @@ static err open_store(struct server *s)
     const char *shown = known ? path : s->config->log_dirs;
     s->data_path = mem_need_dup(shown, strlen(shown) + 1);
     e = identity_lock(s->store, s->o.diag);
+    e = e ? e : check_shards(s);
     if (!e) {
         s->room = (struct room){.store = s->store,
                                 .reader = s->reader,

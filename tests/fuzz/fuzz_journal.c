@@ -3,7 +3,8 @@
  * offsets and its bytes; and the logs go on from there.
  *
  *   uint8 how
- *     how & 1: checksums of the journal's headers and groups are set right
+ *     how & 1: checksums of the journal's headers and groups are set right, and that of the durable
+ *              ends
  *     how & 2: those of batches too, in segments and groups
  *     how & 4: first real logs with a real journal, then how & 8: and then the power goes, not
  *              the process alone:  uint8 count of appends, and for each
@@ -29,7 +30,9 @@ enum {
     CHANGES_MAX = 24,
     FILE_MAX = 1 << 16,
     SEGMENTS = 4,     /* index of the logs' first in the names */
-    NEXT_BASE = 3,    /* of log 0's second segment in the names */
+    NEXT = 6,         /* index of log 0's second segment */
+    NEXT_BASE = 3,    /* its base */
+    WORD = 10,        /* index of the durable ends */
     RECORDS_MAX = 64, /* of a group, whose batches are set right */
 };
 
@@ -44,6 +47,7 @@ static const char *const names[] = {
     "recovery-point-offset-checkpoint",
     "log-start-offset-checkpoint",
     "t0-0/leader-epoch-checkpoint",
+    "durable-offset-checkpoint",
 };
 
 static bool is_journal(const char *name)
@@ -144,6 +148,20 @@ static void seal_journal(uint8_t *p, size_t size, int how)
     }
 }
 
+/* The last line gets the checksum, if it is as long as one. */
+static void seal_word(uint8_t *p, size_t size)
+{
+    const size_t line = sizeof "crc32c 00000000\n" - 1;
+    struct buf text = {0};
+    if (size > line && p[0] == '1') {
+        buf_add(&text, p, size - line);
+        offsets_text_seal(&text);
+        check(text.len == size);
+        memcpy(p, text.ptr, size);
+        buf_finish(&text);
+    }
+}
+
 static void change(struct store *s, const char *name, size_t position, struct bytes bytes, int how)
 {
     struct buf file = {0};
@@ -159,6 +177,8 @@ static void change(struct store *s, const char *name, size_t position, struct by
     memcpy(image + position, bytes.ptr, bytes.len);
     if (how & SEALED && is_journal(name)) {
         seal_journal(image, size, how);
+    } else if (how & SEALED && name == names[WORD]) {
+        seal_word(image, size);
     } else if (how & SET_RIGHT && is_segment(name)) {
         log_file_set_right(image, size);
     }
@@ -171,6 +191,19 @@ static void change(struct store *s, const char *name, size_t position, struct by
     buf_finish(&file);
 }
 
+/* What the durable ends say; ERR_CORRUPT: nothing that counts. */
+static err read_word(struct store *s, int64_t ret_ends[LOGS])
+{
+    struct map ends;
+    map_init(&ends, 1);
+    err e = durable_offsets_read(s, names[WORD], &ends);
+    for (int i = 0; i < LOGS; i++) {
+        ret_ends[i] = checkpoint_value(&ends, i ? "t1-0" : "t0-0", 0);
+    }
+    map_finish(&ends);
+    return e;
+}
+
 static void make_changes(struct store *s, struct input *in, int how, struct told *told)
 {
     for (int i = 0; i < CHANGES_MAX && input_left(in) > 0; i++) {
@@ -181,7 +214,14 @@ static void make_changes(struct store *s, struct input *in, int how, struct told
         bool unsealed =
             is_journal(name) && !(how & SEALED) && position >= sizeof(struct journal_header);
         if (position + bytes.len <= FILE_MAX) {
+            int64_t ignored[LOGS];
             change(s, name, position, bytes, how);
+            if (name == names[WORD]) { /* rotten, it costs nothing of what is there */
+                bool rotten = read_word(s, ignored) == ERR_CORRUPT;
+                told->all = told->all && rotten;
+                told->genuine = told->genuine && rotten;
+                continue;
+            }
             /* The segments still have all, and no group can be invented. After a power cut what
              * rotted may have been the only place. */
             told->all = told->all && unsealed && !(how & POWER_CUT);
@@ -216,9 +256,28 @@ static void read_segment(struct log_kit *k, int which, struct buf *out)
     check(!e || e == ERR_NOT_FOUND);
 }
 
+/* Good batches, one behind the other, from the base of log 0's second segment up to `end`. */
+static bool next_has(struct log_kit *k, int which, int64_t end)
+{
+    struct buf file = {0};
+    struct batch_header h;
+    int64_t next = NEXT_BASE;
+    err e = which == 0 ? store_read_file(sim_store_store(k->sim), names[NEXT], 4 * FILE_MAX, &file)
+                       : ERR_NOT_FOUND;
+    for (size_t at = 0; !e && at < file.len && next < end; at += h.size) {
+        if (batch_header_read(file.ptr + at, file.len - at, &h) || h.size > file.len - at ||
+            !batch_is_in_place(&h, next, INT64_MAX) || !batch_crc_is_right(file.ptr + at, h.size)) {
+            break;
+        }
+        next = h.base_offset + h.last_offset_delta + 1;
+    }
+    buf_finish(&file);
+    return !e && next >= end;
+}
+
 /* What the journal calls durable; asked of it alone, so that the logs' recovery has no part in it.
- */
-static void durable_ends(struct log_kit *k, int64_t ret_ends[LOGS], bool ret_batches[LOGS])
+ * True: it has rotted. */
+static bool durable_ends(struct log_kit *k, int64_t ret_ends[LOGS], bool ret_batches[LOGS])
 {
     struct journal j;
     journal_init(&j, sim_store_store(k->sim), &k->diag, 0, k->journal_file_bytes);
@@ -229,7 +288,9 @@ static void durable_ends(struct log_kit *k, int64_t ret_ends[LOGS], bool ret_bat
         ret_ends[i] = log ? log->durable_end : 0;
         ret_batches[i] = log && log->count > 0;
     }
+    bool rotten = j.replay && j.replay->rotten;
     journal_finish(&j);
+    return rotten;
 }
 
 /* Below the acknowledged end: what was acknowledged, and nothing else. */
@@ -254,9 +315,11 @@ static void compare(struct log_kit *k, int which, const struct told *told)
 static void start(struct log_kit *k, struct told *told)
 {
     int64_t durable[LOGS];
+    int64_t word[LOGS];
     bool batches[LOGS]; /* of the journal: it may have others, and shorter ones */
     struct buf before[LOGS] = {{0}, {0}};
-    durable_ends(k, durable, batches);
+    bool unsure = durable_ends(k, durable, batches);
+    unsure = read_word(sim_store_store(k->sim), word) == ERR_CORRUPT || unsure;
     for (int i = 0; i < LOGS; i++) {
         read_segment(k, i, &before[i]);
     }
@@ -265,15 +328,17 @@ static void start(struct log_kit *k, struct told *told)
         struct log *log = log_kit_log(k, i);
         struct buf after = {0};
         int64_t end = durable[i] > log->saved_point ? durable[i] : log->saved_point;
+        end = word[i] > end ? word[i] : end;
         end = log_end_offset(log) == 0 && durable[i] <= 0 ? 0 : end; /* another's, of its name */
         check(log_end_offset(log) >= end);
         read_segment(k, i, &after);
-        /* A segment ends where the next one, of the input, begins; a fence cuts nothing. */
-        bool ends = log->segment_count > 1 && log->segments[1]->base_offset == NEXT_BASE;
+        /* What was durable is where it was, or in the next segment. A fence cuts nothing. */
         size_t kept = durable_size(&before[i], end, &told->within[i]);
-        check(batches[i] || ends || after.len >= kept);
+        bool moved = next_has(k, i, end > NEXT_BASE ? end : NEXT_BASE + 1);
+        check(batches[i] || moved || after.len >= kept);
         (void)durable_size(&after, log->saved_point, &told->within[i]);
-        check(after.len >= before[i].len || !log->fenced || ends);
+        check(after.len >= before[i].len || moved || !log->fenced);
+        check(after.len >= before[i].len || moved || !unsure || batches[i]);
         (void)log_read_all(k, i);
         if (told->genuine) {
             compare(k, i, told);

@@ -481,6 +481,13 @@ static void journals(struct rng *rng)
             static const char point[] = "0\n1\nt0 0 2\n";
             add_change(&out, 7, 0, (const uint8_t *)point, sizeof point - 1);
         }
+        if (n >= 6) {
+            static const char old[] = "0\n1\nt0 0 3\n";
+            static const char word[] = "1\n1\nt0 0 3\ncrc32c 00000000\n";
+            bool is_old = n % 3 == 0;
+            add_change(&out, 10, 0, (const uint8_t *)(is_old ? old : word),
+                       (is_old ? sizeof old : sizeof word) - 1);
+        }
         put_buf("journal", &out);
         buf_finish(&out);
         log_kit_finish(k);
@@ -496,6 +503,9 @@ static void journals(struct rng *rng)
         for (int i = 0; i < n % 4; i++) {
             add_change(&out, i, 4096 * (1 + rng_below(rng, 7)) + rng_below(rng, 200), bytes + 24,
                        4);
+        }
+        if (n % 3 == 0) {
+            add_change(&out, 10, rng_below(rng, 20), bytes + 28, 1);
         }
         put_buf("journal", &out);
         buf_finish(&out);

@@ -181,7 +181,8 @@ static void tune(struct life *l)
 static void observe(struct life *l)
 {
     uint64_t uses = l->k.logs.m->journal.use;
-    l->journal_uses = uses > l->journal_uses ? uses : l->journal_uses;
+    l->journal_uses += uses - l->uses_seen;
+    l->uses_seen = uses;
     for (int i = 0; i < LIFE_LOGS; i++) {
         struct life_log *mine = &l->logs[i];
         const struct log *log = log_at(l, i);
@@ -220,6 +221,7 @@ void life_finish(struct life *l)
 void life_start(struct life *l, bool clean)
 {
     l->starts++;
+    l->uses_seen = 0; /* a start counts them anew */
     l->runs = broker_kit_start(&l->k, clean) == OK;
     if (l->runs) {
         tune(l);
@@ -533,6 +535,14 @@ static void look_at_records(struct life *l, int i, struct log *log)
             next = e ? next : look_at_batch(l, i, (uint8_t *)out.ptr + at, &h, next, &scratch);
         }
         buf_finish(&out);
+        /* Behind what was acknowledged and seen it is fenced, and says so; later too. */
+        struct life_log *mine = &l->logs[i];
+        if (e == ERR_CORRUPT && log->fenced && next >= mine->end && next >= mine->seen) {
+            mine->held = next + 1;
+        }
+        if (e == ERR_CORRUPT && next + 1 == mine->held) {
+            break;
+        }
         if (e || next == before) {
             say(l, LIFE_LOST, "log %d: %lld cannot be read (%s)", i, (long long)next, err_text(e));
             break;

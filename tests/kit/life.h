@@ -44,6 +44,7 @@ struct life_log {
     int64_t start;                /* DeleteRecords was answered for it */
     int64_t start_most;           /* it may begin here at most: asked for, or seen */
     int64_t tried;                /* offset of the batch that nobody knows the fate of; -1: none */
+    int64_t held;                 /* behind the offset that a fence holds; 0: none */
     int32_t sequence;             /* of its producer's next batch */
     int64_t values[LIFE_OFFSETS]; /* of the record that was last given the offset */
 };
@@ -68,7 +69,8 @@ struct life {
     uint64_t losses[LIFE_LOSSES];
     char first_loss[LIFE_TEXT];
     uint64_t refused;      /* steps that were answered with an error */
-    uint64_t journal_uses; /* of its files, between two clean stops, at most */
+    uint64_t journal_uses; /* of its files, in all */
+    uint64_t uses_seen;    /* of them, since the last start */
 };
 
 int life_steps(void); /* of the script */

@@ -25,6 +25,7 @@ enum {
     SABOTAGED_RUNS = 400,
     STRIDE = 7919,    /* a prime, and more than the operations */
     START_CUTS = 250, /* the start behind a cut is cut in its first so many operations */
+    ROT_EVERY = 5,    /* of so many cuts one is done again, with rot behind it */
     STEPS_AFTER = 3,  /* that are done after the cut, before the power goes again */
 };
 
@@ -46,7 +47,9 @@ struct outcome {         /* of one number; what its process tells */
     enum life_step step; /* at which the power went */
     enum sim_op op;
     uint32_t start_cuts; /* cuts in starts */
-    uint64_t refused;    /* steps, though nothing failed */
+    uint64_t refused;    /* steps, though nothing failed; with rot: a start */
+    bool rotten;         /* the durable ends were there, and are rotten */
+    bool fenced;         /* some log was, by the start behind that */
     uint64_t losses[LIFE_LOSSES];
     char first_loss[LIFE_TEXT];
 };
@@ -205,6 +208,100 @@ static void nothing_promised_is_lost_wherever_the_power_goes(void **state)
     assert_true(in_starts > runs / 3 || runs < 100);
 }
 
+/* ---- and with the word of how far logs were durable rotten */
+
+static const char *const WORD = "durable-offset-checkpoint";
+
+/* False: it is not there. */
+static bool rot_word(struct sim_store *sim, struct rng *rng)
+{
+    const struct store *store = sim_store_store(sim);
+    struct store_file *file;
+    int64_t size = 0;
+    sim_store_pause(sim, true);
+    err e = store->ops->open(store->ctx, WORD, STORE_READ, &file);
+    if (!e) {
+        check(store->ops->size(store->ctx, file, &size) == OK);
+        store->ops->close(store->ctx, file);
+        sim_store_flip(sim, WORD, (int64_t)rng_below(rng, (uint64_t)size),
+                       (uint8_t)(1 << rng_below(rng, 8)));
+    }
+    sim_store_pause(sim, false);
+    return !e;
+}
+
+/* A torn tail may be fenced then; of the metadata log, without which there is no start, until
+ * somebody who knows better takes the file away. */
+static void run_with_rot(const void *arg, void *out)
+{
+    const struct cut *c = arg;
+    struct outcome *o = out;
+    struct life *l = create_life(c->sabotage, c->life);
+    struct sim_store *sim = l->k.logs.sim;
+    struct rng rng;
+    rng_init(&rng, c->number);
+    sim_store_seed(sim, c->number);
+    sim_store_cut_at(sim, c->operation, c->number & 1 ? SIM_CUT_LOSE : SIM_CUT_TEAR);
+    life_start(l, false);
+    life_run(l, life_steps());
+    check(sim_store_is_down(sim));
+    life_crash(l, SIM_CUT_LOSE);
+    o->rotten = rot_word(sim, &rng);
+    l->k.logs.keeps_lines = true;
+    life_start(l, false);
+    if (!l->runs && o->rotten) {
+        check(strstr(buf_text(&l->k.logs.lines), "event=log_fenced dir=__cluster_metadata-0"));
+        o->refused++;
+        (void)sim_store_store(sim)->ops->unlink(sim_store_store(sim)->ctx, WORD);
+        life_must_start(l, false);
+    }
+    bool said = strstr(buf_text(&l->k.logs.lines), "event=durable_ends_rotten") != NULL;
+    check(said == o->rotten);
+    o->fenced = strstr(buf_text(&l->k.logs.lines), "event=log_fenced") != NULL;
+    life_look(l);
+    for (int again = 0; again < 2; again++) { /* what that start wrote is believed by the next */
+        life_crash(l, SIM_CUT_LOSE);
+        l->k.logs.lines.len = 0;
+        life_must_start(l, false);
+        check(!strstr(buf_text(&l->k.logs.lines), "event=durable_ends_rotten"));
+        life_look(l);
+    }
+    memcpy(o->first_loss, l->first_loss, sizeof o->first_loss);
+    if (l->runs) {
+        (void)life_stop(l);
+    }
+    destroy_life(l);
+}
+
+static void with_rot_in_the_durable_ends_nothing_promised_is_lost(void **state)
+{
+    (void)state;
+    static const struct sabotage none;
+    uint64_t first = life_number("SEED", life_number("FIRST", 0));
+    uint64_t runs = getenv("SEED") ? 1 : (life_number("RUNS", RUNS) + ROT_EVERY - 1) / ROT_EVERY;
+    uint64_t rotten = 0, fenced = 0, refused = 0;
+    for (uint64_t i = first; i < first + runs; i++) {
+        struct cut c = cut_of(&none, i);
+        struct outcome o;
+        if (!life_apart(run_with_rot, &c, &o, sizeof o)) {
+            fail_msg("SEED=%llu: the process ended", (unsigned long long)i);
+        }
+        if (o.first_loss[0]) {
+            fail_msg("SEED=%llu: %s", (unsigned long long)i, o.first_loss);
+        }
+        rotten += o.rotten;
+        fenced += o.fenced;
+        refused += o.refused;
+    }
+    print_message("%llu power cuts, %llu with rot in the durable ends behind them: lost 0, gone 0; "
+                  "%llu fence a log, %llu until the file is taken away\n",
+                  (unsigned long long)runs, (unsigned long long)rotten, (unsigned long long)fenced,
+                  (unsigned long long)refused);
+    assert_true(rotten > runs / 4 || runs < 100);
+}
+
+/* ---- what the harness would say */
+
 /* Losses are reported, or the harness shows nothing. */
 static void expect_losses(const struct sabotage *s)
 {
@@ -266,6 +363,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(nothing_promised_is_lost_wherever_the_power_goes),
+        cmocka_unit_test(with_rot_in_the_durable_ends_nothing_promised_is_lost),
         cmocka_unit_test(without_the_fsync_losses_are_reported),
         cmocka_unit_test(without_the_salt_losses_are_reported),
         cmocka_unit_test(with_recoverys_order_turned_round_losses_are_reported),

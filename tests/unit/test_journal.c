@@ -295,6 +295,16 @@ static void a_torn_group_is_the_end_and_a_valid_one_behind_a_bad_one_is_rot(void
 
 /* ---- below a manager */
 
+static void put_header(struct desk *d, int number, uint64_t use, uint64_t sequence)
+{
+    struct journal_header h = {
+        .magic = journal_file_magic, .version = JOURNAL_VERSION, .use = use, .sequence = sequence};
+    h.crc = crc32c(&h.use, sizeof h - offsetof(struct journal_header, use));
+    struct iovec v = {&h, sizeof h};
+    struct store *store = sim_store_store(d->sim);
+    assert_int_equal(store->ops->write(store->ctx, d->j.files[number].file, &v, 1, 0), OK);
+}
+
 /* Found by fuzz_journal: the next use had number 0, and no start found what it held. */
 static void a_header_with_a_number_that_no_use_can_have_is_none(void **state)
 {
@@ -302,19 +312,42 @@ static void a_header_with_a_number_that_no_use_can_have_is_none(void **state)
     for (int which = 0; which < 2; which++) {
         struct desk d;
         start(&d);
-        struct journal_header h = {.magic = journal_file_magic,
-                                   .version = JOURNAL_VERSION,
-                                   .use = which == 0 ? UINT64_MAX : 1,
-                                   .sequence = which == 1 ? UINT64_MAX : 1};
-        h.crc = crc32c(&h.use, sizeof h - offsetof(struct journal_header, use));
-        struct iovec v = {&h, sizeof h};
-        struct store *store = sim_store_store(d.sim);
-        assert_int_equal(store->ops->write(store->ctx, d.j.files[1].file, &v, 1, 0), OK);
+        put_header(&d, 1, which == 0 ? UINT64_MAX : 1, which == 1 ? UINT64_MAX : 1);
         reopen(&d, SIM_KILL);
+        assert_true(d.j.replay->rotten);
         assert_int_equal(journal_recycle(&d.j, FILES), OK);
         assert_true(put(&d, 0, 100));
         reopen(&d, SIM_CUT_LOSE);
+        assert_false(d.j.replay->rotten);
         expect(&d, 0, 1);
+        end(&d);
+    }
+}
+
+/* The last numbers that count are followed by none that do not. */
+static void numbers_begin_anew_when_no_file_has_any(void **state)
+{
+    (void)state;
+    for (int clean = 0; clean < 2; clean++) {
+        struct desk d;
+        start(&d);
+        d.j.use = JOURNAL_NUMBER_MAX - 1;
+        d.j.sequence = JOURNAL_NUMBER_MAX;
+        assert_true(put(&d, 0, 100));
+        journal_finish(&d.j);
+        sim_store_restart(d.sim, SIM_CUT_LOSE);
+        open_desk(&d, clean);
+        if (!clean) {
+            assert_false(d.j.replay->rotten);
+            expect(&d, 0, 1);
+        }
+        assert_int_equal(journal_recycle(&d.j, FILES), OK);
+        for (int64_t i = 0; i < 10; i++) { /* over the end of a file */
+            assert_true(put(&d, i, 100));
+        }
+        reopen(&d, SIM_CUT_LOSE);
+        assert_false(d.j.replay->rotten);
+        expect(&d, 0, 10);
         end(&d);
     }
 }
@@ -911,6 +944,7 @@ int main(void)
         cmocka_unit_test(a_former_uses_group_is_none),
         cmocka_unit_test(a_torn_group_is_the_end_and_a_valid_one_behind_a_bad_one_is_rot),
         cmocka_unit_test(a_header_with_a_number_that_no_use_can_have_is_none),
+        cmocka_unit_test(numbers_begin_anew_when_no_file_has_any),
         cmocka_unit_test(files_are_made_when_they_are_needed_filled_and_used_again),
         cmocka_unit_test(while_it_is_full_appends_go_on_in_the_segments),
         cmocka_unit_test(the_journal_is_believed_and_not_the_file),

@@ -1,5 +1,6 @@
 /* The log under crashes at every place: the process is killed, or the power goes, at each operation
  * in turn of a start and of the appends behind it; and then once more. */
+#include "broker/log/internal.h"
 #include "tests/kit/log_kit.h"
 
 #include "base/mem.h"
@@ -359,6 +360,54 @@ static err append_one(struct log_kit *k, int64_t offset)
  * there. KILLED: and who cut did not live to see that. */
 enum when { AT_ONCE, LATE, KILLED };
 
+/* A batch is refused, and the clean stop behind it has nothing else to sync. What the power brings
+ * back of the batch lies behind an end that the next start does not look for. */
+static void stop_then_cut_the_power(uint64_t seed)
+{
+    struct log_kit k;
+    struct buf out = {0};
+    log_kit_init(&k, seed);
+    assert_int_equal(log_kit_start(&k, 1, false), OK);
+    log_note_growth(log_kit_log(&k, 0), CHECKPOINT_BYTES);
+    for (int64_t i = 0; i < 2; i++) {
+        assert_int_equal(append_one(&k, i), OK);
+    }
+    timers_run(&k.timers, clock_mono_ms(&k.clock.clock));
+    log_kit_drain(&k);
+    assert_int_equal(log_kit_log(&k, 0)->recovery_point, 2); /* there was a checkpoint */
+    sim_store_set_limit(k.sim, sim_store_used(k.sim) + 200); /* all of one, and not of two */
+    struct log_kit_append a[2];
+    for (int i = 0; i < 2; i++) {
+        log_kit_batch(&a[i], 1, 100, (uint64_t)i, k.clock.wall_ms, -1, -1, -1);
+        assert_int_equal(log_kit_append(&k, 0, &a[i]), OK);
+    }
+    log_kit_drain(&k);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(a[i].durable_result, ERR_NO_SPACE);
+        log_kit_append_finish(&a[i]);
+    }
+    sim_store_set_limit(k.sim, -1);
+    log_kit_stop(&k);
+    assert_true(k.stopped_clean);
+    log_kit_crash(&k, SIM_CUT_TEAR);
+    assert_int_equal(log_kit_start(&k, 1, true), OK);
+    assert_int_equal(log_high_watermark(log_kit_log(&k, 0)), 2);
+    assert_int_equal(append_one(&k, 2), OK);
+    for (int64_t i = 0; i < 3; i++) {
+        assert_int_equal(log_kit_read(&k, 0, i, 1, &out), OK);
+    }
+    buf_finish(&out);
+    log_kit_finish(&k);
+}
+
+static void a_clean_stop_syncs_what_was_cut(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed < 40; seed++) {
+        stop_then_cut_the_power(seed);
+    }
+}
+
 static void refuse_then_cut_the_power(uint64_t seed, enum when when)
 {
     const int64_t before = when ? 2 : 3; /* the third one would be in the journal, and be synced */
@@ -417,6 +466,7 @@ int main(void)
         cmocka_unit_test(what_was_acknowledged_outlives_a_power_cut_anywhere),
         cmocka_unit_test(what_was_acknowledged_outlives_a_torn_power_cut_anywhere),
         cmocka_unit_test(bytes_of_a_refused_batch_that_come_back_are_nothing_of_the_log),
+        cmocka_unit_test(a_clean_stop_syncs_what_was_cut),
         cmocka_unit_test(an_operation_that_fails_leaves_no_append_without_an_answer),
         cmocka_unit_test(a_stop_that_could_not_write_everything_is_not_called_clean),
     };

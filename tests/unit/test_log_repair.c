@@ -345,6 +345,21 @@ static void a_torn_tail_below_the_durable_end_keeps_its_offsets(void **state)
 }
 
 /* Its offsets were read: they are not given again. */
+/* How far the log was good is not guessed. */
+static void without_the_durable_ends_there_is_no_plan(void **state)
+{
+    (void)state;
+    size_t batch;
+    struct repair_plan p;
+    struct log_kit *k = stopped_kit(&batch);
+    put_file(store_of(k), "durable-offset-checkpoint", "1\n1\nt0 0 24\ncrc32c 00000000\n");
+    assert_int_equal(repair_plan(store_of(k), "t0-0", &p), ERR_CORRUPT);
+    assert_int_equal(log_kit_start(k, 1, true), OK);
+    log_kit_stop(k);
+    expect_nothing_wrong(k);
+    done(k);
+}
+
 static void a_torn_tail_below_the_recovery_point_keeps_its_offsets(void **state)
 {
     (void)state;
@@ -688,6 +703,7 @@ int main(void)
         cmocka_unit_test(a_header_that_rotted_costs_its_batch_where_the_index_knows_the_next),
         cmocka_unit_test(without_an_index_a_bad_header_costs_the_rest_of_its_segment),
         cmocka_unit_test(a_base_offset_that_rotted_is_set_right_by_its_neighbours),
+        cmocka_unit_test(without_the_durable_ends_there_is_no_plan),
         cmocka_unit_test(a_torn_tail_below_the_recovery_point_keeps_its_offsets),
         cmocka_unit_test(a_torn_tail_below_the_durable_end_keeps_its_offsets),
         cmocka_unit_test(a_torn_tail_behind_the_end_is_cut),
