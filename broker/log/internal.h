@@ -168,6 +168,7 @@ struct log {
     bool roll;      /* begin a new segment at the next submit: retention wants this one */
     bool renaming;  /* the first of `removals` is with the writer */
     struct list removals; /* struct removal: segments out of the log whose files are still there */
+    bool stale;           /* offset checkpoints say of it what is not true: found by the start */
     bool journalled;      /* some segment is */
     bool carried;         /* the journal's next group says how far it is durable */
     bool direct;          /* a segment of it is in the sync group that is being formed */
@@ -211,6 +212,11 @@ struct offset_files {
     bool stale; /* the start found something in them that is not true */
 };
 
+struct expected_log {
+    struct log *log; /* the manager's reference */
+    err result;      /* of its recovery; ERR_CLOSED: it was not tried */
+};
+
 struct log_manager {
     struct log_manager_options o;
     struct map logs;           /* id and partition -> struct log (owned) */
@@ -230,6 +236,9 @@ struct log_manager {
     int64_t pending_bytes;     /* of the batches in dirty logs, since the last write group */
     bool pending_told;         /* one of them has `written` */
     struct offset_files offset_files;
+    struct expected_log *expected; /* owned; to be opened together (open.c) */
+    size_t expected_count;
+    size_t expected_slots;
     bool said_unsubmitted;
     bool unclean;        /* some log was opened after a crash */
     int64_t grown_bytes; /* of all logs, since the last checkpoint began, or found by the start */
@@ -372,6 +381,15 @@ void manager_work(struct log_manager *m, struct worker *worker,
 void manager_work_done(struct log_manager *m);
 void manager_check_stopped(struct log_manager *m);
 
+/* ---- manager.c */
+
+void manager_add_log(struct log_manager *m, struct log *log); /* takes the reference */
+void manager_free_log(struct log *log); /* likewise: it is not there any more */
+
+/* ---- open.c */
+
+void expected_forget(struct log_manager *m); /* what a start that failed has left */
+
 /* ---- recover_index.c: at the start, blocking */
 
 /* Takes a segment's indexes as they are, if they can be right. False: they must be made again. */
@@ -384,7 +402,8 @@ err recover_indexes_sync(struct log *log, int32_t from, int32_t to);
 
 /* ---- recovery.c */
 
-err log_recover(struct log *log, bool clean); /* start, blocking */
+/* Start, blocking, on a worker: touches the log, and of the manager only what does not change. */
+err log_recover(struct log *log, bool clean);
 struct journal_id log_journal_id(const struct log *log);
 /* Worker: into its directory: partition.metadata, an empty first segment. Durable with the first
  * sync of the log: a crash before that makes them again. */
@@ -405,8 +424,9 @@ int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t oth
 void offset_files_init(struct log_manager *m);
 void offset_files_finish(struct log_manager *m);
 err offset_files_read(struct log_manager *m); /* start, blocking; once */
-/* Start: what the file says of the log, which ends at `end_offset`; 0 when that makes no sense. */
-int64_t offset_files_take(struct log_manager *m, enum offset_file file, const struct log *log,
+/* Start, on a worker: what the file says of the log, which ends at `end_offset`; 0 when that makes no
+ * sense. */
+int64_t offset_files_take(const struct log_manager *m, enum offset_file file, struct log *log,
                           int64_t end_offset);
 err offset_files_mend(struct log_manager *m); /* start, blocking: what made no sense is taken out */
 unsigned offset_files_naming(const struct log_manager *m,

@@ -85,13 +85,12 @@ err offset_files_read(struct log_manager *m)
     return failed;
 }
 
-int64_t offset_files_take(struct log_manager *m, enum offset_file file, const struct log *log,
+int64_t offset_files_take(const struct log_manager *m, enum offset_file file, struct log *log,
                           int64_t end_offset)
 {
-    struct offset_files *f = &m->offset_files;
-    int64_t value = checkpoint_value(&f->there[file], log->dir, 0);
+    int64_t value = checkpoint_value(&m->offset_files.there[file], log->dir, 0);
     if (value > end_offset) {
-        f->stale = true; /* O1: another log's of that name, or records are missing */
+        log->stale = true; /* O1: another log's of that name, or records are missing */
         return 0;
     }
     return value;

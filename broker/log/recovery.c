@@ -1,4 +1,4 @@
-/* Opening a log at the start, blocking.
+/* Opening a log at the start, blocking: on a worker, beside others that are opened (open.c).
  *
  * After a clean stop nothing is scanned: the end is found by walking from the last index entry, the
  * producers come from their snapshot. Otherwise what comes from the recovery point on (or from the
@@ -507,7 +507,7 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     file_use_end(&use);
     s->tail.size = s->written_size = c->position;
     s->own_from = c->stepped ? c->position : from;
-    log_note_growth(log, c->position - from); /* the next start need not do it again */
+    log->appended_bytes += c->position - from;
     if (s->sealed) { /* as its seal made it; harmless where the log turns out to end here */
         scan_time_entry(c);
     }
@@ -885,12 +885,7 @@ err log_recover(struct log *log, bool clean)
     struct store *store = m->o.store;
     struct listing l = {.log = log};
     struct uuid id;
-    err e = offset_files_read(m);
-    e = e || m->journal.opened ? e : journal_open(&m->journal, clean);
-    if (e) {
-        return e;
-    }
-    e = metadata_read(store, log->dir, &id);
+    err e = metadata_read(store, log->dir, &id);
     if (!e && !uuid_eq(id, log->id)) {
         e = move_stranger(log, id);
         e = e ? e : ERR_NOT_FOUND;
