@@ -402,7 +402,7 @@ err recover_indexes_sync(struct log *log, int32_t from, int32_t to);
 
 /* ---- recovery.c */
 
-/* Start, blocking, on a worker: touches the log, and of the manager only what does not change. */
+/* Start, blocking, any thread: touches the log, and of the manager only what does not change. */
 err log_recover(struct log *log, bool clean);
 struct journal_id log_journal_id(const struct log *log);
 /* Worker: into its directory: partition.metadata, an empty first segment. Durable with the first
@@ -424,7 +424,7 @@ int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t oth
 void offset_files_init(struct log_manager *m);
 void offset_files_finish(struct log_manager *m);
 err offset_files_read(struct log_manager *m); /* start, blocking; once */
-/* Start, on a worker: what the file says of the log, which ends at `end_offset`; 0 when that makes no
+/* Start, any thread: what the file says of the log, which ends at `end_offset`; 0 when that makes no
  * sense. */
 int64_t offset_files_take(const struct log_manager *m, enum offset_file file, struct log *log,
                           int64_t end_offset);

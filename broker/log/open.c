@@ -1,23 +1,28 @@
 /* The start of a log manager, blocking: logs are opened, and then what the journal held is cleared.
  *
  * Each log is recovered by itself (recovery.c), and a start has nothing else to do: the three workers
- * share the logs that are opened together. A log belongs to one worker's item from its beginning to
- * its end; of the manager the items read what does not change while they run (its options, the
+ * and the loop's thread share the logs that are opened together, and each takes the next one when it
+ * is done with one, so that on a busy machine none waits for another's share. A log belongs to who took
+ * it until it is open; of the manager the others read what does not change meanwhile (its options, the
  * journal's replay, the offset checkpoints), and what they find is taken over when all have ended.
  */
 #include "broker/log/compact.h"
 
-#include "base/check.h"
 #include "base/mem.h"
+
+#include <stdatomic.h>
 
 enum { OPENERS = 3 }; /* the workers */
 
+struct opening {
+    struct log_manager *m;
+    atomic_size_t next; /* index of the first of m->expected that nobody has taken */
+    bool clean;
+};
+
 struct opener {
     struct work work;
-    struct log_manager *m;
-    size_t index; /* every OPENERS-th of m->expected, from this one on */
-    bool clean;
-    bool ended;
+    struct opening *opening; /* shared */
 };
 
 void log_manager_expect_log(struct log_manager *m, struct str topic, struct uuid id,
@@ -41,37 +46,43 @@ void expected_forget(struct log_manager *m)
     m->expected_count = m->expected_slots = 0;
 }
 
-static void open_run(struct work *work)
+static void open_next(struct opening *o)
 {
-    struct opener *o = list_entry(work, struct opener, work);
     struct log_manager *m = o->m;
     err e = OK;
-    for (size_t i = o->index; !e && i < m->expected_count; i += OPENERS) {
+    for (size_t i; !e && (i = atomic_fetch_add(&o->next, 1)) < m->expected_count;) {
         e = log_recover(m->expected[i].log, o->clean);
         m->expected[i].result = e;
     }
 }
 
+static void open_run(struct work *work)
+{
+    open_next(list_entry(work, struct opener, work)->opening);
+}
+
 static void open_done(struct work *work)
 {
-    list_entry(work, struct opener, work)->ended = true;
+    (void)work; /* the loop's thread waits for all that the worker has */
 }
 
 static void recover_all(struct log_manager *m, bool clean)
 {
     struct worker *workers[OPENERS] = {m->o.reader, m->o.syncer, m->o.writer};
     struct opener openers[OPENERS];
-    size_t count = m->expected_count < OPENERS ? m->expected_count : OPENERS;
+    struct opening o = {.m = m, .clean = clean};
+    const size_t others = m->expected_count > 0 ? m->expected_count - 1 : 0;
+    const size_t count = others < OPENERS ? others : OPENERS;
     for (size_t i = 0; i < count; i++) {
         openers[i] = (struct opener){
             .work = {.run = open_run, .done = open_done},
-              .m = m, .index = i, .clean = clean
+              .opening = &o
         };
         worker_submit(workers[i], &openers[i].work);
     }
+    open_next(&o);
     for (size_t i = 0; i < count; i++) {
         worker_drain(workers[i]);
-        check(openers[i].ended);
     }
 }
 

@@ -1,4 +1,4 @@
-/* Opening a log at the start, blocking: on a worker, beside others that are opened (open.c).
+/* Opening a log at the start, blocking: on any thread, beside others that are opened (open.c).
  *
  * After a clean stop nothing is scanned: the end is found by walking from the last index entry, the
  * producers come from their snapshot. Otherwise what comes from the recovery point on (or from the
