@@ -1,6 +1,7 @@
 /* Open files of segments: cached in the segment's slots, at most max_open_files of them, the least
  * recently used closed first. A file that an extent or a work item still uses stays open, outside
- * of the count, until the last of them lets go. Opening and closing is the workers'.
+ * of the count, until the last of them lets go. Opening and closing is the workers'. While logs are
+ * opened at a start, a log keeps its last segment's files alone, and closes them itself.
  */
 #include "broker/log/internal.h"
 
@@ -79,21 +80,37 @@ static void owner_release(struct extent_owner *owner)
     seg_file_unref(list_entry(owner, struct seg_file, owner));
 }
 
+static void uncount(struct seg_file *f)
+{
+    if (list_linked(&f->lru)) {
+        list_remove(&f->lru);
+        f->m->open_files--;
+    }
+}
+
 static void uncache(struct seg_file *f)
 {
     f->segment->files[f->kind] = NULL;
     f->segment = NULL;
-    list_remove(&f->lru);
-    f->m->open_files--;
+    uncount(f);
     seg_file_unref(f);
+}
+
+/* While logs are opened, on several threads, the manager's list and its count are nobody's. */
+static void touch(struct seg_file *f)
+{
+    if (f->m->opened) {
+        uncount(f);
+        list_push(&f->m->lru, &f->lru);
+        f->m->open_files++;
+    }
 }
 
 struct seg_file *seg_file_cached(struct segment *s, enum file_kind kind)
 {
     struct seg_file *f = s->files[kind];
     if (f) {
-        list_remove(&f->lru);
-        list_push(&f->m->lru, &f->lru);
+        touch(f);
     }
     return f;
 }
@@ -107,14 +124,13 @@ static void cache(struct segment *s, enum file_kind kind, struct store_file *fil
     f->kind = kind;
     f->file = file;
     f->refs = 1;
-    if (s->files[kind] || s->removed || s->log->destroyed) {
+    if (s->files[kind] || s->removed || s->log->destroyed || (!m->opened && s->sealed)) {
         seg_file_unref(f); /* another one was faster, or nobody wants it any more */
         return;
     }
     f->segment = s;
     s->files[kind] = f;
-    list_push(&m->lru, &f->lru);
-    m->open_files++;
+    touch(f);
     list_each_safe(node, after, &m->lru)
     {
         struct seg_file *old = list_entry(node, struct seg_file, lru);

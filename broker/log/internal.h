@@ -168,6 +168,7 @@ struct log {
     bool roll;      /* begin a new segment at the next submit: retention wants this one */
     bool renaming;  /* the first of `removals` is with the writer */
     struct list removals; /* struct removal: segments out of the log whose files are still there */
+    bool stale;           /* offset checkpoints say of it what is not true: found by the start */
     bool journalled;      /* some segment is */
     bool carried;         /* the journal's next group says how far it is durable */
     bool direct;          /* a segment of it is in the sync group that is being formed */
@@ -213,6 +214,11 @@ struct offset_files {
                           says (O4) */
 };
 
+struct expected_log {
+    struct log *log; /* the manager's reference */
+    err result;      /* of its recovery; ERR_CLOSED: it was not tried */
+};
+
 struct log_manager {
     struct log_manager_options o;
     struct map logs;           /* id and partition -> struct log (owned) */
@@ -232,6 +238,9 @@ struct log_manager {
     int64_t pending_bytes;     /* of the batches in dirty logs, since the last write group */
     bool pending_told;         /* one of them has `written` */
     struct offset_files offset_files;
+    struct expected_log *expected; /* owned; to be opened together (open.c) */
+    size_t expected_count;
+    size_t expected_slots;
     bool said_unsubmitted;
     bool unclean;        /* some log was opened after a crash */
     int64_t grown_bytes; /* of all logs, since the last checkpoint began, or found by the start */
@@ -377,6 +386,15 @@ void manager_work(struct log_manager *m, struct worker *worker,
 void manager_work_done(struct log_manager *m);
 void manager_check_stopped(struct log_manager *m);
 
+/* ---- manager.c */
+
+void manager_add_log(struct log_manager *m, struct log *log); /* takes the reference */
+void manager_free_log(struct log *log); /* likewise: it is not there any more */
+
+/* ---- open.c */
+
+void expected_forget(struct log_manager *m); /* what a start that failed has left */
+
 /* ---- recover_index.c: at the start, blocking */
 
 /* Takes a segment's indexes as they are, if they can be right. False: they must be made again. */
@@ -396,7 +414,8 @@ err recover_reaches(const struct segment *s, const struct journal_log *journal, 
 
 /* ---- recovery.c */
 
-err log_recover(struct log *log, bool clean); /* start, blocking */
+/* Start, blocking, any thread: touches the log, and of the manager only what does not change. */
+err log_recover(struct log *log, bool clean);
 struct journal_id log_journal_id(const struct log *log);
 
 /* ---- text_files.c: small files in Kafka's text forms */
@@ -420,8 +439,9 @@ int64_t checkpoint_value(const struct map *offsets, const char *dir, int64_t oth
 void offset_files_init(struct log_manager *m);
 void offset_files_finish(struct log_manager *m);
 err offset_files_read(struct log_manager *m); /* start, blocking; once */
-/* Start: what the file says of the log, which ends at `end_offset`; 0 when that makes no sense. */
-int64_t offset_files_take(struct log_manager *m, enum offset_file file, const struct log *log,
+/* Start, any thread: what the file says of the log, which ends at `end_offset`; 0 when that makes no
+ * sense. */
+int64_t offset_files_take(const struct log_manager *m, enum offset_file file, struct log *log,
                           int64_t end_offset);
 err offset_files_mend(struct log_manager *m); /* start, blocking: what made no sense is taken out */
 unsigned offset_files_naming(const struct log_manager *m,

@@ -1,5 +1,5 @@
-/* All logs of a shard: finding, opening, creating, deleting, stopping. The group commit is in
- * commit.c. */
+/* All logs of a shard: finding, creating, deleting, stopping. The start is in open.c, the group commit
+ * in commit.c. */
 #include "broker/log/compact.h"
 
 #include "base/bytes.h"
@@ -39,7 +39,7 @@ struct log_manager *log_manager_create(const struct log_manager_options *options
     return m;
 }
 
-static void free_log(struct log *log)
+void manager_free_log(struct log *log)
 {
     log_notify(log, true);
     list_remove(&log->dirty_link);
@@ -62,8 +62,9 @@ void log_manager_destroy(struct log_manager *m)
     removals_forget(m);
     compact_stop(m);
     commit_forget(m);
+    expected_forget(m);
     for (struct map_entry *e = map_first(&m->logs); e; e = map_next(e)) {
-        free_log(map_value(e));
+        manager_free_log(map_value(e));
     }
     journal_finish(&m->journal);
     map_finish(&m->logs);
@@ -78,29 +79,13 @@ struct log *log_manager_find(struct log_manager *m, struct uuid id, int32_t part
     return map_get(&m->logs, key, sizeof key);
 }
 
-static void add_log(struct log_manager *m, struct log *log)
+void manager_add_log(struct log_manager *m, struct log *log)
 {
     uint8_t key[KEY_SIZE];
     log_key(log->id, log->partition, key);
     check(!map_get(&m->logs, key, sizeof key));
     check(!map_put(&m->logs, key, sizeof key, log));
     retention_arm(log);
-}
-
-err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id, int32_t partition,
-                         const struct log_config *config, bool clean)
-{
-    struct log *log = log_create(m, topic, id, partition, config);
-    err e = log_recover(log, clean);
-    if (e) {
-        diag_log(m->o.diag, DIAG_ERROR, "log_open_failed", "dir=%s error=\"%s\"", log->dir,
-                 err_text(e));
-        free_log(log);
-        return e;
-    }
-    m->unclean = m->unclean || !clean;
-    add_log(m, log);
-    return OK;
 }
 
 /* ---- strays */
@@ -168,34 +153,6 @@ err log_manager_remove_strays(struct log_manager *const *all, int32_t count)
     return e;
 }
 
-/* R4: what the journal held is in segments that are synced; how far, and that a log was fenced, is
- * said on disk before it is cleared (O3). */
-err log_manager_opened(struct log_manager *m)
-{
-    struct journal *j = &m->journal;
-    err e =
-        j->opened ? OK : journal_open(j, true); /* no log: there is nothing that it could hold */
-    bool said = false;
-    if (!e && j->replay) {
-        m->offset_files.stale = true;
-        e = offset_files_mend(m);
-        said = !e;
-    }
-    e = e ? e : journal_recycle(j, m->o.journal_files);
-    if (e ==
-        ERR_NO_SPACE) { /* the next start finds it as this one did, and until then there is none
-                         */
-        diag_log(m->o.diag, DIAG_WARN, "journal_off", "error=\"%s\"", err_text(e));
-        e = OK;
-    }
-    if (!said) { /* it is left to the first groups */
-        journal_carry(m);
-    }
-    m->opened = true;
-    checkpoint_arm(m); /* of what was scanned */
-    return e;
-}
-
 /* ---- creating */
 
 struct creation {
@@ -243,9 +200,9 @@ static void creation_end(struct creation *c)
     if (end.result) {
         diag_log(m->o.diag, DIAG_ERROR, "log_create_failed", "dir=%s error=\"%s\"", log->dir,
                  err_text(end.result));
-        free_log(log);
+        manager_free_log(log);
     } else {
-        add_log(m, log);
+        manager_add_log(m, log);
     }
     end.done(end.ctx, end.result);
 }

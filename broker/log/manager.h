@@ -55,6 +55,12 @@ void log_manager_destroy(struct log_manager *m); /* after stop; takes NULL */
 err log_manager_open_log(struct log_manager *m, struct str topic, struct uuid id, int32_t partition,
                          const struct log_config *config, bool clean);
 
+/* The same for many, which the workers share: all that were expected since are opened. The first
+ * error is returned, and all are logged; logs that could be opened stay. */
+void log_manager_expect_log(struct log_manager *m, struct str topic, struct uuid id,
+                            int32_t partition, const struct log_config *config);
+err log_manager_open_expected(struct log_manager *m, bool clean);
+
 /* Renames away and removes the directories of partitions that no opened log owns (topics deleted
  * before the stop). `all`: the managers of every shard of the data directory. */
 err log_manager_remove_strays(struct log_manager *const *all, int32_t count);

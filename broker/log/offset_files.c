@@ -97,13 +97,12 @@ err offset_files_read(struct log_manager *m)
     return failed;
 }
 
-int64_t offset_files_take(struct log_manager *m, enum offset_file file, const struct log *log,
+int64_t offset_files_take(const struct log_manager *m, enum offset_file file, struct log *log,
                           int64_t end_offset)
 {
-    struct offset_files *f = &m->offset_files;
-    int64_t value = checkpoint_value(&f->there[file], log->dir, 0);
+    int64_t value = checkpoint_value(&m->offset_files.there[file], log->dir, 0);
     if (value > end_offset) {
-        f->stale = true; /* O1: another log's of that name, or all of it is missing */
+        log->stale = true; /* O1: another log's of that name, or all of it is missing */
         diag_log(m->o.diag, DIAG_WARN, "checkpoint_beyond_end",
                  "file=%s dir=%s offset=%lld end=%lld", names[file], log->dir, (long long)value,
                  (long long)end_offset);

@@ -49,13 +49,18 @@ err recover_index_put(struct segment *s, enum file_kind kind, const struct buf *
 {
     struct store *store = s->log->m->o.store;
     struct file_use use = {0};
+    const int64_t end = position + (int64_t)entries->len;
+    int64_t size = 0;
     file_use_begin(&use, s, kind, STORE_CREATE);
     err e = file_use_open(&use, store);
     if (!e && entries->len) {
         struct iovec v = {entries->ptr, entries->len};
         e = store->ops->write(store->ctx, use.file, &v, 1, position);
     }
-    e = e ? e : store->ops->truncate(store->ctx, use.file, position + (int64_t)entries->len);
+    e = e ? e : store->ops->size(store->ctx, use.file, &size);
+    if (!e && size != end) { /* a truncation costs, though it changes nothing */
+        e = store->ops->truncate(store->ctx, use.file, end);
+    }
     file_use_end(&use);
     s->index_dirty = true;
     return e;

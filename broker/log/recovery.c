@@ -1,4 +1,4 @@
-/* Opening a log at the start, blocking.
+/* Opening a log at the start, blocking: on any thread, beside others that are opened (open.c).
  *
  * After a clean stop nothing is scanned: the end is found by walking from the last index entry, the
  * producers come from their snapshot. Otherwise what comes from the recovery point on (or from the
@@ -556,7 +556,7 @@ static err recover_segment(struct scan *c, bool *ret_whole)
     file_use_end(&use);
     s->tail.size = s->written_size = c->position;
     s->own_from = c->stepped ? c->position : from;
-    log_note_growth(log, c->position - from); /* the next start need not do it again */
+    log->appended_bytes += c->position - from;
     if (s->sealed) { /* as its seal made it; harmless where the log turns out to end here */
         scan_time_entry(c);
     }
@@ -698,10 +698,11 @@ static err find_end(struct log *log, int64_t snapshot)
     int64_t position = 0;
     int64_t next = s->base_offset;
     if (s->written_size > 0) {
-        /* From where both indexes know everything before. */
+        /* From where both indexes know everything before: an index entry is made together with
+         * that of the largest timestamp so far, where there is a larger one. (Not from that one's
+         * record: with a timestamp in the future, all that came later would be walked.) */
         int64_t from =
             s->last_indexed < 0 || s->tail.time_count == 0 ? s->base_offset : s->last_indexed;
-        from = from > s->tail.max_timestamp_offset ? s->tail.max_timestamp_offset : from;
         err e = walk_segment(s, from, INT64_MAX, &position, &next);
         if (e || position != s->written_size) {
             return e == ERR_IO ? e : ERR_CORRUPT;
@@ -852,34 +853,33 @@ static err open_segments(struct log *log, const struct listing *l, bool clean)
         journal && journal->durable_end > recovery_point ? journal->durable_end : recovery_point;
     log->saved_point = checkpointed;
     bool good = true;
-    bool epochs_good = true;
     err e = load_segments(log, l, &good);
     if (e) {
         return e;
     }
-    load_epochs(log, &epochs_good);
+    load_epochs(log, &good);
     int64_t snapshot = load_snapshot(log, l, INT64_MAX);
-    err ended = good && epochs_good ? find_end(log, snapshot) : ERR_CORRUPT;
+    /* Where the journal says that more was written, the end is for the scan to find. */
+    const bool looks = good && (clean || recovery_point == checkpointed);
+    err ended = looks ? find_end(log, snapshot) : ERR_CORRUPT;
     /* Something was written since the last checkpoint; or the log was rolled, and neither the seal
      * of the segment before nor the name of the new one need be durable. */
     bool rolled = log->segment_count > 1 && log_active(log)->written_size == 0;
-    if (!ended && !clean &&
-        (log->next_offset != checkpointed || recovery_point != checkpointed || snapshot < 0 ||
-         rolled)) {
+    if (!ended && !clean && (log->next_offset != checkpointed || snapshot < 0 || rolled)) {
         ended = ERR_CORRUPT;
     }
     if (!ended && log->next_offset > 0 && log->next_offset < checkpointed) {
         ended = ERR_CORRUPT; /* a clean stop leaves no such thing */
     }
     if (ended == ERR_CORRUPT) {
-        bool ignored;
-        forget(log);
-        load_epochs(log, &ignored);
-        snapshot = load_snapshot(log, l, INT64_MAX);
-        bool all = !good || !epochs_good;
-        if (all) { /* everything is needed again, from the beginning */
+        if (!good) { /* everything is needed again, from the beginning */
             forget(log);
             snapshot = -1;
+        } else if (looks) {
+            bool ignored;
+            forget(log);
+            load_epochs(log, &ignored);
+            snapshot = load_snapshot(log, l, INT64_MAX);
         }
         ended = scan_log(log, snapshot, checkpointed, &recovery_point);
         if (!ended && snapshot > log->next_offset) { /* a snapshot of what is not there */
@@ -925,12 +925,7 @@ err log_recover(struct log *log, bool clean)
     struct store *store = m->o.store;
     struct listing l = {.log = log};
     struct uuid id;
-    err e = offset_files_read(m);
-    e = e || m->journal.opened ? e : journal_open(&m->journal, clean);
-    if (e) {
-        return e;
-    }
-    e = metadata_read(store, log->dir, &id);
+    err e = metadata_read(store, log->dir, &id);
     if (!e && !uuid_eq(id, log->id)) {
         e = move_stranger(log, id);
         e = e ? e : ERR_NOT_FOUND;

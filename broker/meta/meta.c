@@ -85,25 +85,25 @@ static err replay(struct meta *m)
 
 static err open_logs(struct meta *m)
 {
+    const struct shards *all = m->options.shards;
     struct map_entry *at = map_first(&m->by_id);
     for (; at; at = map_next(at)) {
         struct entry *e = map_value(at);
         struct log_config config;
         topic_log_config(e->topic.config, e->topic.internal, &config);
         for (int32_t p = 0; p < e->topic.partition_count; p++) {
-            struct shards *all = m->options.shards;
             struct log_manager *logs = all->list[topic_shard(&e->topic, p, all)].logs;
-            err failed = log_manager_open_log(logs, e->topic.name, e->topic.id, p, &config,
-                                              m->options.clean);
-            if (failed != OK) {
-                diag_log(m->options.diag, DIAG_ERROR, "partition_not_opened",
-                         "topic=%s partition=%d error=\"%s\"", e->name, p, err_text(failed));
-                return failed;
-            }
+            log_manager_expect_log(logs, e->topic.name, e->topic.id, p, &config);
         }
-        entry_show(m, e);
     }
-    return OK;
+    err failed = OK;
+    for (int32_t i = 0; i < all->count && failed == OK; i++) {
+        failed = log_manager_open_expected(all->list[i].logs, m->options.clean);
+    }
+    for (at = map_first(&m->by_id); at && failed == OK; at = map_next(at)) {
+        entry_show(m, map_value(at));
+    }
+    return failed;
 }
 
 /* Directories come after the record that names their topic: where there is no record, nobody's

@@ -29,7 +29,7 @@ struct worker_thread {
 
     pthread_mutex_t mutex;  /* guards what follows */
     pthread_cond_t queued;  /* for the thread: queue or stop changed */
-    pthread_cond_t drained; /* for destroy: something was added to finished */
+    pthread_cond_t drained; /* for drain: something was added to finished */
     struct list queue;      /* of struct work, to run */
     struct list finished;   /* of struct work, to complete */
     bool woken;             /* `wake` was called for what is in finished */
@@ -96,21 +96,6 @@ static void submit(struct worker *worker, struct work *work)
     }
 }
 
-struct worker *worker_thread_create(const char *name, void (*wake)(void *ctx), void *ctx)
-{
-    struct worker_thread *t = mem_need_zero(1, sizeof *t);
-    t->worker.submit = submit;
-    t->wake = wake;
-    t->ctx = ctx;
-    snprintf(t->name, sizeof t->name, "%s", name);
-    check(pthread_mutex_init(&t->mutex, NULL) == 0);
-    check(pthread_cond_init(&t->queued, NULL) == 0);
-    check(pthread_cond_init(&t->drained, NULL) == 0);
-    list_init(&t->queue);
-    list_init(&t->finished);
-    return &t->worker;
-}
-
 /* Completes what is in [finished]; waits until something is when asked to. */
 static bool complete(struct worker_thread *t, bool wait)
 {
@@ -132,6 +117,30 @@ static bool complete(struct worker_thread *t, bool wait)
     return any;
 }
 
+static void drain(struct worker *worker)
+{
+    struct worker_thread *t = of(worker);
+    while (t->outstanding > 0) { /* a completion may submit more */
+        complete(t, true);
+    }
+}
+
+struct worker *worker_thread_create(const char *name, void (*wake)(void *ctx), void *ctx)
+{
+    struct worker_thread *t = mem_need_zero(1, sizeof *t);
+    t->worker.submit = submit;
+    t->worker.drain = drain;
+    t->wake = wake;
+    t->ctx = ctx;
+    snprintf(t->name, sizeof t->name, "%s", name);
+    check(pthread_mutex_init(&t->mutex, NULL) == 0);
+    check(pthread_cond_init(&t->queued, NULL) == 0);
+    check(pthread_cond_init(&t->drained, NULL) == 0);
+    list_init(&t->queue);
+    list_init(&t->finished);
+    return &t->worker;
+}
+
 bool worker_thread_poll(struct worker *worker)
 {
     struct worker_thread *t = of(worker);
@@ -149,9 +158,7 @@ void worker_thread_destroy(struct worker *worker)
         return;
     }
     struct worker_thread *t = of(worker);
-    while (t->outstanding > 0) { /* a completion may submit more */
-        complete(t, true);
-    }
+    drain(worker);
     if (t->started) {
         pthread_mutex_lock(&t->mutex);
         t->stop = true;

@@ -2,8 +2,8 @@
  * time, off the loop; each one's completion comes back to the loop in the same order.
  *
  * Two drivers: a thread (store/worker.c), started at its first item, and the simulation's, which
- * runs an item when the test says so. worker_submit and every `done` are on the loop's thread,
- * `run` is not; an item belongs to the worker between the two.
+ * runs an item when the test says so. worker_submit, worker_drain and every `done` are on the loop's
+ * thread, `run` is not; an item belongs to the worker between the two.
  */
 #pragma once
 
@@ -21,11 +21,18 @@ struct work {
 
 struct worker {
     void (*submit)(struct worker *worker, struct work *work); /* the driver */
+    void (*drain)(struct worker *worker);                     /* likewise */
 };
 
 static inline void worker_submit(struct worker *worker, struct work *work)
 {
     worker->submit(worker, work);
+}
+
+/* Waits until everything that was submitted has run, and completes it: for a start, which blocks. */
+static inline void worker_drain(struct worker *worker)
+{
+    worker->drain(worker);
 }
 
 /* The thread driver. `wake` is called on the worker's thread when there is something to complete;

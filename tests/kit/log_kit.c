@@ -128,14 +128,10 @@ err log_kit_start(struct log_kit *k, int logs, bool clean)
     for (int i = 0; i < logs; i++) {
         char name[16];
         snprintf(name, sizeof name, "t%d", i);
-        err e = log_manager_open_log(k->m, str_of(name), k->ids[i], 0, &k->config, clean);
-        if (e) {
-            log_manager_destroy(k->m);
-            k->m = NULL;
-            return e;
-        }
+        log_manager_expect_log(k->m, str_of(name), k->ids[i], 0, &k->config);
     }
-    err e = log_manager_remove_strays(&k->m, 1);
+    err e = log_manager_open_expected(k->m, clean);
+    e = e ? e : log_manager_remove_strays(&k->m, 1);
     e = e ? e : log_manager_opened(k->m);
     if (e) {
         log_manager_destroy(k->m);

@@ -6,9 +6,18 @@ static void submit(struct worker *worker, struct work *work)
     list_push(&w->queue, &work->link);
 }
 
+static void drain(struct worker *worker)
+{
+    struct sim_worker *w = list_entry(worker, struct sim_worker, worker);
+    while (sim_worker_run(w) || sim_worker_complete(w)) {
+    }
+}
+
 void sim_worker_init(struct sim_worker *w)
 {
-    *w = (struct sim_worker){.worker = {.submit = submit}};
+    *w = (struct sim_worker){
+        .worker = {.submit = submit, .drain = drain}
+    };
     list_init(&w->queue);
     list_init(&w->finished);
 }

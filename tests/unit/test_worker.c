@@ -276,6 +276,39 @@ static void a_simulated_worker_does_nothing_by_itself(void **state)
     assert_true(sim_worker_idle(&w));
 }
 
+static void drain(struct worker *worker, struct fixture *f)
+{
+    f->again = 1;
+    for (size_t i = 0; i < 10; i++) {
+        submit(f, i, false);
+    }
+    worker_drain(worker);
+    assert_int_equal(f->run_count, 11);
+    assert_int_equal(f->done_count, 11);
+    assert_int_equal(f->done[10], 1000); /* submitted by a completion */
+}
+
+static void a_drain_waits_for_what_was_submitted_and_completes_it(void **state)
+{
+    struct fixture *f = *state;
+    worker_drain(f->worker); /* there is nothing */
+    assert_int_equal(f->done_count, 0);
+    drain(f->worker, f);
+    assert_true(f->off_loop);
+    assert_true(f->on_loop);
+    assert_true(worker_thread_idle(f->worker));
+}
+
+static void a_drain_of_a_simulated_worker_does_the_same(void **state)
+{
+    (void)state;
+    struct sim_worker w;
+    sim_worker_init(&w);
+    struct fixture f = {.loop = pthread_self(), .worker = &w.worker};
+    drain(&w.worker, &f);
+    assert_true(sim_worker_idle(&w));
+}
+
 static void a_quiet_completion_comes_with_the_one_behind_it(void **state)
 {
     struct fixture *f = *state;
@@ -314,9 +347,11 @@ int main(void)
         TEST(a_quiet_completion_is_there_for_a_poll),
         TEST(destroying_waits_for_what_is_under_way_and_completes_it),
         TEST(what_a_completion_submits_is_not_lost_either),
+        TEST(a_drain_waits_for_what_was_submitted_and_completes_it),
         TEST(a_worker_without_work_has_no_thread_and_goes_quietly),
         cmocka_unit_test(simulated_workers_keep_their_own_order_in_every_interleaving),
         cmocka_unit_test(a_simulated_worker_does_nothing_by_itself),
+        cmocka_unit_test(a_drain_of_a_simulated_worker_does_the_same),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
