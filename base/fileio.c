@@ -1,9 +1,9 @@
 #include "base/fileio.h"
 
-#include "base/mem.h"
-
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -215,6 +215,7 @@ err fileio_lock(int dir, const char *path, int *ret_fd)
 
 err fileio_sync_parent(const char *path)
 {
+    char parent[PATH_MAX];
     size_t size = strlen(path);
     while (size > 1 && path[size - 1] == '/') {
         size--;
@@ -222,11 +223,10 @@ err fileio_sync_parent(const char *path)
     while (size > 0 && path[size - 1] != '/') {
         size--;
     }
-    char *parent = mem_zero(1, size + 2);
-    if (!parent) {
-        return ERR_MEMORY;
+    if (size >= sizeof parent) {
+        return fileio_error(ENAMETOOLONG); /* as the system would say */
     }
-    memcpy(parent, size ? path : ".", size ? size : 1);
+    snprintf(parent, sizeof parent, "%.*s", size ? (int)size : 1, size ? path : ".");
     int fd;
     do { /* the path may lead over links: it is what the user named */
         fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -235,7 +235,6 @@ err fileio_sync_parent(const char *path)
     if (fd >= 0) {
         (void)close(fd); /* nothing was written through it */
     }
-    mem_free(parent);
     return number ? fileio_error(number) : OK;
 }
 
