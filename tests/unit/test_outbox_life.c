@@ -76,6 +76,22 @@ static void end(pid_t pid)
     check(waitpid(pid, &code, 0) == pid);
 }
 
+/* Stops it where it holds nobody up: in SQLite whoever reads keeps others from committing. */
+static void stop(struct room *r, pid_t pid)
+{
+    int64_t deadline_ms = clock_after_ms(&clock_real, OUTBOX_WAIT_MS);
+    for (;;) {
+        check(kill(pid, SIGSTOP) == 0);
+        check(waitpid(pid, NULL, WUNTRACED) == pid);
+        if (r->w->server || sql_exec(&r->conns[1].sql, "UPDATE rivulet_outbox_relay SET id = id",
+                                     NULL, 0, NULL) == OK) {
+            return;
+        }
+        check(kill(pid, SIGCONT) == 0);
+        check(clock_mono_ms(&clock_real) < deadline_ms);
+    }
+}
+
 /* Its lease would last for a day. A relay that lives has it for as long as it lives. */
 static void test_the_work_of_a_killed_relay_is_taken_over_at_once(void **state)
 {
@@ -89,8 +105,7 @@ static void test_the_work_of_a_killed_relay_is_taken_over_at_once(void **state)
         assert_true(clock_mono_ms(&clock_real) < deadline_ms);
     }
     int64_t epoch = status(&r).epoch;
-    check(kill(pid, SIGSTOP) == 0);
-    check(waitpid(pid, NULL, WUNTRACED) == pid);
+    stop(&r, pid);
     add(&r, topic, "a", rv_str("2"));
     for (int i = 0; i < 5; i++) {
         int64_t count = -1;
