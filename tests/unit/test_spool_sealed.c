@@ -13,6 +13,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,10 +34,11 @@ struct world {
     struct sealed *sealed;
     int64_t id;
     int16_t epoch;
-    enum proxy_action action; /* for the next Produce, once */
-    int16_t code;             /* with PROXY_REFUSE */
-    int produced;             /* Produce requests that came to the proxy */
-    bool cuts_fetches;        /* each third one */
+    /* shared with the proxy's threads */
+    _Atomic enum proxy_action action; /* for the next Produce, once */
+    _Atomic int16_t code;             /* with PROXY_REFUSE */
+    atomic_int produced;              /* Produce requests that came to the proxy */
+    atomic_bool cuts_fetches;         /* each third one */
 };
 
 static enum proxy_action plan(void *ctx, struct proxy_request *r)
