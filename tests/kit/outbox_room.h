@@ -160,8 +160,8 @@ static inline void relay_in_vain(struct room *r, proxy_plan *plan)
     struct proxy *p = proxy_to(r, plan, address);
     struct rv_client *client = outbox_client(address);
     do {
-        assert_int_not_equal(rv_outbox_relay(r->relay, client, 0, &count, &e), RV_OK);
-        assert_true(e.flags & RV_RETRIABLE);
+        int code = rv_outbox_relay(r->relay, client, 0, &count, &e);
+        assert_true(code == RV_OK ? count == 0 : (e.flags & RV_RETRIABLE) != 0);
     } while (proxy_count(p, API_PRODUCE) == 0);
     rv_client_close(client);
     proxy_drop(p);
