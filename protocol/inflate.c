@@ -22,6 +22,8 @@ struct inflate_stream {
     z_stream gzip;
     LZ4F_dctx *lz4;     /* owned; NULL until needed */
     ZSTD_DStream *zstd; /* owned; NULL until needed */
+    bool zstd_within;   /* a frame of its has begun */
+    uint64_t zstd_left; /* bytes that its header still promises, or ZSTD_CONTENTSIZE_UNKNOWN */
     struct buf block;   /* owned: snappy's current block, decompressed */
     size_t block_used;
 };
@@ -243,6 +245,7 @@ static err lz4_read(struct inflate_stream *s, uint8_t *p, size_t size, size_t *r
 
 static err zstd_begin(struct inflate_stream *s)
 {
+    s->zstd_within = false;
     if (!s->zstd && !(s->zstd = ZSTD_createDStream())) {
         return ERR_MEMORY;
     }
@@ -260,6 +263,11 @@ static err zstd_read(struct inflate_stream *s, uint8_t *p, size_t size, size_t *
             *ret_size = 0;
             return OK;
         }
+        if (!s->zstd_within && s->in_size > 0) {
+            uint64_t promised = ZSTD_getFrameContentSize(s->in, s->in_size);
+            s->zstd_left = promised == ZSTD_CONTENTSIZE_ERROR ? ZSTD_CONTENTSIZE_UNKNOWN : promised;
+            s->zstd_within = true;
+        }
         size_t left = ZSTD_decompressStream(s->zstd, &out, &in);
         if (ZSTD_isError(left)) {
             return ERR_CORRUPT;
@@ -267,6 +275,14 @@ static err zstd_read(struct inflate_stream *s, uint8_t *p, size_t size, size_t *
         s->in += in.pos;
         s->in_size -= in.pos;
         s->ended = left == 0;
+        s->zstd_within = left != 0;
+        if (s->zstd_left != ZSTD_CONTENTSIZE_UNKNOWN) {
+            /* libzstd looks at it whole frames alone, or not when the last block is empty. */
+            if (out.pos > s->zstd_left || (s->ended && out.pos != s->zstd_left)) {
+                return ERR_CORRUPT;
+            }
+            s->zstd_left -= out.pos;
+        }
         if (out.pos > 0) {
             *ret_size = out.pos;
             return OK;
