@@ -6,10 +6,6 @@
 
 #include <stdio.h>
 
-struct looked {
-    char *file; /* the caller's: DIR_NAME_SIZE bytes */
-};
-
 /* A number that is all of the text. */
 static bool is_number(const char *p, size_t size, int64_t *ret_number)
 {
@@ -38,16 +34,15 @@ static bool shard_of(struct str name, int64_t *ret_shard)
 
 static void each_entry(void *arg, const struct store_entry *entry)
 {
-    struct looked *l = arg;
+    char *file = arg; /* DIR_NAME_SIZE bytes */
     int64_t shard;
-    if (!entry->is_dir && !l->file[0] && shard_of(entry->name, &shard) && shard > 0) {
-        snprintf(l->file, DIR_NAME_SIZE, "%.*s", STR_ARG(entry->name));
+    if (!entry->is_dir && !file[0] && shard_of(entry->name, &shard) && shard > 0) {
+        snprintf(file, DIR_NAME_SIZE, "%.*s", STR_ARG(entry->name));
     }
 }
 
 err log_dir_others(struct store *store, char ret_file[DIR_NAME_SIZE])
 {
-    struct looked l = {.file = ret_file};
     ret_file[0] = 0;
-    return store->ops->list(store->ctx, "", each_entry, &l);
+    return store->ops->list(store->ctx, "", each_entry, ret_file);
 }

@@ -115,19 +115,27 @@ static void cut_in_start(struct life *l, struct rng *rng, struct outcome *o)
     life_crash(l, SIM_CUT_LOSE);
 }
 
+/* A life up to the power cut; `ret_rng` is for what follows. */
+static struct life *life_until_cut(const struct cut *c, enum sim_cut how, struct rng *ret_rng)
+{
+    struct life *l = create_life(c->sabotage, c->life);
+    struct sim_store *sim = l->k.logs.sim;
+    rng_init(ret_rng, c->number);
+    sim_store_seed(sim, c->number);
+    sim_store_cut_at(sim, c->operation, how);
+    life_start(l, false);
+    life_run(l, life_steps());
+    check(sim_store_is_down(sim));
+    return l;
+}
+
 static void run(const void *arg, void *out)
 {
     const struct cut *c = arg;
     struct outcome *o = out;
-    struct life *l = create_life(c->sabotage, c->life);
-    struct sim_store *sim = l->k.logs.sim;
     struct rng rng;
-    rng_init(&rng, c->number);
-    sim_store_seed(sim, c->number);
-    sim_store_cut_at(sim, c->operation, c->life == 1 ? SIM_CUT_LOSE : SIM_CUT_TEAR);
-    life_start(l, false);
-    life_run(l, life_steps());
-    check(sim_store_is_down(sim));
+    struct life *l = life_until_cut(c, c->life == 1 ? SIM_CUT_LOSE : SIM_CUT_TEAR, &rng);
+    struct sim_store *sim = l->k.logs.sim;
     o->step = l->starts ? life_step_at(l->step) : LIFE_CREATE;
     o->op = sim_store_fault_op(sim);
     life_crash(l, SIM_CUT_LOSE);
@@ -236,15 +244,9 @@ static void run_with_rot(const void *arg, void *out)
 {
     const struct cut *c = arg;
     struct outcome *o = out;
-    struct life *l = create_life(c->sabotage, c->life);
-    struct sim_store *sim = l->k.logs.sim;
     struct rng rng;
-    rng_init(&rng, c->number);
-    sim_store_seed(sim, c->number);
-    sim_store_cut_at(sim, c->operation, c->number & 1 ? SIM_CUT_LOSE : SIM_CUT_TEAR);
-    life_start(l, false);
-    life_run(l, life_steps());
-    check(sim_store_is_down(sim));
+    struct life *l = life_until_cut(c, c->number & 1 ? SIM_CUT_LOSE : SIM_CUT_TEAR, &rng);
+    struct sim_store *sim = l->k.logs.sim;
     life_crash(l, SIM_CUT_LOSE);
     o->rotten = rot_word(sim, &rng);
     l->k.logs.keeps_lines = true;
